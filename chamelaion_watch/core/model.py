@@ -242,6 +242,7 @@ class Job:
     message: str | None = None
     http_status: int | None = None
     is_superseded: bool = False  # newer content took its place while it was rendering: keep the result aside
+    must_look_up: bool = False  # an older ledger may have paid for it: ask the service before the first submission
     # several hosts on one ledger: who works on it, until when, and the fence that an older owner fails at
     owner: str | None = None
     lease_until: Millis | None = None

@@ -1,0 +1,1 @@
+"""The ledger: the protocol, and the engines that keep it."""

@@ -1,0 +1,90 @@
+"""What comes of fetching a result. It is paid for: a folder that cannot take it delays it, nothing loses it."""
+
+from __future__ import annotations
+
+from chamelaion_watch.core import gate
+from chamelaion_watch.core.errors import (
+    AccountProblem,
+    LinkExpired,
+    NotFound,
+    OutputProblem,
+    Rejected,
+    RootProblem,
+    WatchError,
+)
+from chamelaion_watch.core.lifecycle import NO_TROUBLE, Step
+from chamelaion_watch.core.messages import Deliver, Delivered, RootFacts
+from chamelaion_watch.core.model import Job, JobState
+from chamelaion_watch.core.rendering import request_failed
+from chamelaion_watch.core.submission import next_lookup_at, retry_wait
+from chamelaion_watch.core.world import World
+
+MAX_TRIES = 8
+OUTPUT_RETRY_MS = 30_000  # a full or read-only folder is tried again so often
+
+
+def delivered(world: World, event: Delivered) -> None:
+    """The output is in its place, durably."""
+    job = world.job(event.action.job.id, JobState.RENDERED)
+    if job is None:
+        return
+    if not event.is_copy:
+        world.gate = gate.answered(world.gate)
+    if folder := world.folders.get(job.root):
+        folder.write_trouble = None
+    how = "the same content was rendered before, nothing was paid" if event.is_copy else "fetched and checked"
+    world.attempt(job, "deliver", "delivered", f"{how}: {event.output}, {event.size} bytes")
+    world.step(
+        job,
+        Step.SUPERSEDE if job.is_superseded else Step.DELIVER,
+        output=event.output,
+        output_sha256=event.sha256,
+        output_bytes=event.size,
+        doubt_at=None,
+        **NO_TROUBLE,
+    )
+
+
+def deliver_failed(world: World, action: Deliver, error: WatchError) -> None:
+    """Keep the paid result at the service, and come back for it."""
+    job = world.job(action.job.id, JobState.RENDERED)
+    if job is None:
+        return
+    world.progress.pop(job.id, None)
+    world.attempt(job, "deliver", error.code, error.message, error.http_status)
+    match error:
+        case OutputProblem():
+            _folder_refused(world, job, error)
+        case RootProblem():
+            world.folders[job.root].scanned_unwell(RootFacts(error.root_state, error.message), world.now)
+            world.change(job, next_at=world.now + OUTPUT_RETRY_MS)
+        case AccountProblem():
+            request_failed(world, error)
+            world.change(job, next_at=world.now + 1000)
+        case NotFound():
+            doubt_at = job.doubt_at or world.now
+            world.change(job, doubt_at=doubt_at, next_at=next_lookup_at(doubt_at, world.now))
+        case Rejected():
+            world.step(job, Step.FAIL, code=error.code, message=error.message, http_status=error.http_status)
+        case _:
+            _try_later(world, job, error)
+
+
+def _try_later(world: World, job: Job, error: WatchError) -> None:
+    request_failed(world, error)
+    tries = job.tries + 1
+    if tries >= MAX_TRIES:
+        world.step(job, Step.FAIL, code=error.code, message=error.message, http_status=error.http_status, tries=tries)
+        return
+    # An old link only needs a fresh one, which comes with the next try: no long wait for the first few.
+    wait = 1000 * tries if isinstance(error, LinkExpired) else retry_wait(tries, world.chance) // 5
+    world.change(job, tries=tries, next_at=world.now + wait)
+
+
+def _folder_refused(world: World, job: Job, error: OutputProblem) -> None:
+    folder = world.folders[job.root]
+    if folder.write_trouble is None:
+        world.say("root", f"{job.root}: {error.root_state}: {error.message}", root=job.root, is_warning=True)
+    folder.write_trouble = (error.root_state, error.message)
+    folder.write_again_at = world.now + OUTPUT_RETRY_MS
+    world.change(job, next_at=world.now + OUTPUT_RETRY_MS)

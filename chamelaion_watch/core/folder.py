@@ -1,0 +1,405 @@
+"""One watched root as the daemon sees it: its health, its files on their way through the gate, its pairs.
+
+Pure and in memory: scans report what they saw, and this says what to look at next, what to hash, which pairs are
+ready and which are gone. Nothing here counts as deleted while the root is not well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from chamelaion_watch.core import completeness
+from chamelaion_watch.core.completeness import GateRules, Tracker, Verdict
+from chamelaion_watch.core.messages import Hash, RootFacts, Scan, Scanned
+from chamelaion_watch.core.model import (
+    FileState,
+    Job,
+    Look,
+    Millis,
+    Observation,
+    Pair,
+    Pairing,
+    RelPath,
+    RootState,
+    Signature,
+    Source,
+    Unpaired,
+)
+from chamelaion_watch.core.naming import is_temp
+from chamelaion_watch.core.pairing import pair_up, scope_of
+from chamelaion_watch.core.policy import FolderPolicy
+
+LOOKS_PER_SCAN = 500  # so that a hint or a stop never waits for thousands of files
+RECHECK_AT_LEAST = 200  # complete files looked at again with each sweep, or 1 % where that is more
+CONFIRM_MS = 2_000  # a vanished name is looked for once more after this, then it is gone
+HINT_PAUSE_MS = 250  # sweeps on hints are at least so far apart
+UNWELL_MS = 10_000  # a root that is not well is inspected so often
+BACKLOG = 20  # complete pairs that may be there when a folder is first seen
+
+
+@dataclass(slots=True)
+class File:
+    """One media file on its way through the gate."""
+
+    path: RelPath
+    tracker: Tracker | None = None
+    verdict: Verdict | None = None
+    content: tuple[Signature, str] | None = None  # the SHA-256 of the file when it had this signature
+    is_known: bool = False  # `content` is from the ledger: it passed the gate once with this signature
+    source: Source | None = None  # complete and identified
+    since_at: Millis = 0
+
+    @property
+    def state(self) -> FileState:
+        if self.source is not None:
+            return FileState.COMPLETE
+        return self.verdict.state if self.verdict else FileState.ARRIVING
+
+    @property
+    def next_look_at(self) -> Millis:
+        return self.verdict.next_look_at if self.verdict else 0
+
+
+@dataclass(slots=True)
+class Folder:
+    """A root; `known` is what the ledger remembers of its files (signature, SHA-256, is its job over?).
+
+    A remembered file whose job is over needs no second gate if its signature still holds; one that is still to be
+    sent goes through the gate again in every process (paperless-ngx strands half-copied files by not doing so).
+    """
+
+    policy: FolderPolicy
+    known: dict[RelPath, tuple[Signature, str, bool]] = field(default_factory=dict)
+    held: set[RelPath] = field(default_factory=set)
+    is_new: bool = False  # this ledger has never seen the root
+    state: RootState = RootState.MISSING
+    reason: str = "not looked at yet"
+    state_since_at: Millis = 0
+    facts: RootFacts | None = None
+    write_trouble: tuple[RootState, str] | None = None  # the last write failed: `full`, `read_only`, …
+    write_again_at: Millis = 0
+    is_paused: bool = False
+    paused_until: Millis | None = None
+    pause_reason: str = ""
+    files: dict[RelPath, File] = field(default_factory=dict)
+    temps: set[RelPath] = field(default_factory=set)
+    skipped: dict[RelPath, str] = field(default_factory=dict)
+    last_scan_at: Millis | None = None
+    last_took_ms: int = 0
+    is_scanned: bool = False  # one complete sweep has been seen
+    # -- what is to be told on: drained by `intake` and `planner`
+    ready: dict[RelPath, None] = field(default_factory=dict)  # keys of pairs to evaluate
+    gone: dict[RelPath, None] = field(default_factory=dict)  # keys of pairs that are no more
+    identified: list[Source] = field(default_factory=list)  # to be remembered
+    forgotten: list[RelPath] = field(default_factory=list)
+    # -- inside
+    pairings: dict[RelPath, Pairing] = field(default_factory=dict)
+    pairs: dict[RelPath, Pair] = field(default_factory=dict)
+    pairs_of: dict[RelPath, list[RelPath]] = field(default_factory=dict)
+    unpaired: dict[RelPath, Unpaired] = field(default_factory=dict)
+    unpaired_since: dict[RelPath, Millis] = field(default_factory=dict)
+    _scopes: dict[RelPath, set[RelPath]] = field(default_factory=dict)
+    _dirty: set[RelPath] = field(default_factory=set)
+    _open: set[RelPath] = field(default_factory=set)
+    _vanishing: dict[RelPath, int] = field(default_factory=dict)
+    _missing_notes: dict[RelPath, int] = field(default_factory=dict)
+    _sweep_at: Millis = 0
+    _recheck: list[RelPath] = field(default_factory=list)
+    hashing: RelPath | None = None
+
+    @property
+    def is_ok(self) -> bool:
+        return self.state is RootState.OK
+
+    @property
+    def may_write(self) -> bool:
+        return self.is_ok and self.write_trouble is None
+
+    # -- what a scan reports --------------------------------------------------------------------------
+
+    def scanned(self, event: Scanned, now: Millis) -> None:
+        """Take in what a scan saw; a root that is not well is frozen as it was."""
+        self._set_health(event.facts, now)
+        if event.action.is_sweep:
+            self._sweep_at = now + (self._rescan_ms(event) if self.is_ok else UNWELL_MS)
+        if not self.is_ok:
+            return
+        self.last_scan_at, self.last_took_ms = now, event.took_ms
+        for path in event.appeared:
+            self._appear(path, now)
+        for path in event.vanished:
+            self._vanishing.setdefault(path, 0)
+        self.skipped.update(event.skipped)
+        for seen in event.observations:
+            self._observe(seen, now)
+        if event.action.is_sweep:
+            self._count_missing(event)
+        self._pair_up(now)
+        if event.action.is_sweep and event.is_complete and not self.is_scanned:
+            self.is_scanned = True
+            self._hold_backlog()
+
+    def hung(self, now: Millis) -> None:
+        """No answer in a minute: frozen until the scan comes back."""
+        self._set_health(RootFacts(RootState.HUNG, "the folder has not answered for 60 s; its server may be down"), now)
+
+    def scanned_unwell(self, facts: RootFacts, now: Millis) -> None:
+        """Some other work found the root unwell: freeze it, and inspect it soon."""
+        self._set_health(facts, now)
+        self._sweep_at = now + UNWELL_MS
+
+    def hinted(self, now: Millis) -> None:
+        """Look sooner, but not at each of a thousand hints."""
+        self._sweep_at = min(self._sweep_at, max(now, (self.last_scan_at or 0) + HINT_PAUSE_MS))
+
+    def hashed(self, path: RelPath, signature: Signature, sha256: str, now: Millis) -> None:
+        """Keep a content identity, if the file is still as it was hashed."""
+        self.hashing = None
+        file = self.files.get(path)
+        if file is None or file.tracker is None or file.tracker.signature != signature:
+            return
+        file.content, file.is_known = (signature, sha256), False
+        self._settle(file, now)
+
+    def recheck(self, path: RelPath, now: Millis) -> None:
+        """A file turned out to have changed, vanished or be unreadable: it goes through the gate again."""
+        self.hashing = None if self.hashing == path else self.hashing
+        if file := self.files.get(path):
+            self._reopen(file, now)
+            file.tracker, file.verdict = None, None
+        self._sweep_at = min(self._sweep_at, now)
+
+    # -- what is to be done ---------------------------------------------------------------------------
+
+    def scan_at(self, now: Millis) -> Millis:
+        """When the next scan is due."""
+        if not self.is_ok:
+            return self._sweep_at
+        looks = min((self.files[path].next_look_at for path in self._open), default=self._sweep_at)
+        return max(0, min(self._sweep_at, max(looks, now)))
+
+    def scan(self, now: Millis, notes: Iterable[RelPath], watched: Iterable[RelPath]) -> Scan:
+        """Return the scan that is due: names if their time has come, and the files whose next look has.
+
+        `watched` are files of open jobs, which each sweep looks at again.
+        """
+        is_sweep = now >= self._sweep_at or not self.is_ok
+        if not self.is_ok:
+            return Scan(self.policy.name, is_sweep=True)
+        due = sorted((self.files[path].next_look_at, path) for path in self._open)
+        paths = [path for at, path in due if at <= now][:LOOKS_PER_SCAN]
+        if is_sweep:
+            chosen = set(paths)
+            paths += [path for path in watched if path in self.files and path not in chosen]
+            paths += [path for path in self._some_complete() if path not in chosen]
+        looks = tuple(dict.fromkeys(self._look(path) for path in paths))
+        return Scan(self.policy.name, is_sweep, looks, tuple(notes) if is_sweep else ())
+
+    def hash_wanted(self) -> Hash | None:
+        """Return the next file to identify; one at a time, begun at the first quiet look."""
+        if self.hashing is not None or not self.is_ok:
+            return None
+        for path in sorted(self._open):
+            file = self.files[path]
+            if not file.verdict or not file.verdict.may_hash or not file.tracker or not file.tracker.signature:
+                continue
+            if file.content is None or file.content[0] != file.tracker.signature:
+                return Hash(self.policy.name, path, file.tracker.signature)
+        return None
+
+    def has(self, job: Job) -> bool:
+        """Say whether both sources of a job are complete and still what they were when it was made."""
+        return all(
+            (file := self.files.get(source.path)) is not None and file.source == source
+            for source in (job.video, job.audio)
+        )
+
+    def sources(self, pair: Pair) -> tuple[Source, Source] | None:
+        """Return both sources of a pair once they are complete and identified."""
+        video, audio = self.files.get(pair.video), self.files.get(pair.audio)
+        if video is None or audio is None or video.source is None or audio.source is None:
+            return None
+        return video.source, audio.source
+
+    def release(self) -> list[RelPath]:
+        """Let go of what was held; returns the keys."""
+        keys, self.held = sorted(self.held), set()
+        self.ready.update(dict.fromkeys(key for key in keys if key in self.pairs))
+        return keys
+
+    def reported_missing(self, path: RelPath) -> bool:
+        """Say whether a note was missing in two healthy sweeps in a row."""
+        return self._missing_notes.get(path, 0) >= 2  # noqa: PLR2004 - "two scans", dropfolder.md §7
+
+    def forget_missing(self, paths: Iterable[RelPath]) -> None:
+        for path in paths:
+            self._missing_notes.pop(path, None)
+
+    def holding(self, pair: Pair) -> File | None:
+        """Return the file that keeps a pair from being ready, the video first."""
+        for path in (pair.video, pair.audio):
+            file = self.files.get(path)
+            if file is not None and file.source is None:
+                return file
+        return None
+
+    # -- inside ---------------------------------------------------------------------------------------
+
+    def _set_health(self, facts: RootFacts, now: Millis) -> None:
+        if facts.state is not self.state or self.facts is None:
+            self.state_since_at = now
+        self.state, self.reason, self.facts = facts.state, facts.reason, facts
+
+    @property
+    def _gate(self) -> GateRules:
+        return self.policy.gate(is_network=self.facts is not None and self.facts.is_network)
+
+    def _rescan_ms(self, event: Scanned) -> int:
+        """Network shares are stretched to 4 × what a scan takes; a name that vanished is confirmed soon."""
+        rescan = max(self.policy.rescan(has_events=event.facts.has_events), 4 * event.took_ms)
+        return min(rescan, CONFIRM_MS) if self._vanishing or event.vanished or event.missing_notes else rescan
+
+    def _appear(self, path: RelPath, now: Millis) -> None:
+        self._vanishing.pop(path, None)
+        if is_temp(path.rpartition("/")[2]):
+            self.temps.add(path)
+            return
+        if path in self.files:
+            return
+        file = File(path, since_at=now)
+        if known := self.known.pop(path, None):
+            file.content, file.is_known = known[:2], known[2]
+        self.files[path] = file
+        self._open.add(path)
+        self._scopes.setdefault(scope_of(path), set()).add(path)
+        self._dirty.add(scope_of(path))
+
+    def _observe(self, seen: Observation, now: Millis) -> None:
+        file = self.files.get(seen.path)
+        if file is None:
+            return
+        if file.source is not None:
+            if seen.signature == file.source.signature or seen.trouble is not None:
+                return
+            self._reopen(file, now)
+            file.tracker = None
+        file.tracker = completeness.observe(file.tracker, seen, now, self._gate)
+        before = file.state
+        file.verdict = completeness.verdict(file.tracker, now, self._gate)
+        if file.verdict.state is not before:
+            file.since_at = now
+            self._dirty.add(scope_of(file.path))
+        self._settle(file, now)
+
+    def _settle(self, file: File, now: Millis) -> None:
+        """A file that is complete and identified is a source; one that a ledger knows as it is needs no second gate."""
+        signature = file.tracker.signature if file.tracker else None
+        if file.source or file.content is None or signature is None or file.content[0] != signature:
+            return
+        is_complete = file.verdict is not None and file.verdict.state is FileState.COMPLETE
+        if not is_complete and not file.is_known:
+            return
+        file.source = Source(file.path, signature, file.content[1])
+        file.since_at = now
+        self._open.discard(file.path)
+        if not file.is_known:
+            self.identified.append(file.source)
+        file.is_known = True
+        self._dirty.add(scope_of(file.path))
+        self.ready.update(dict.fromkeys(self.pairs_of.get(file.path, ())))
+
+    def _reopen(self, file: File, now: Millis) -> None:
+        file.source, file.since_at = None, now
+        file.is_known = False
+        self._open.add(file.path)
+        self._dirty.add(scope_of(file.path))
+        self.ready.update(dict.fromkeys(self.pairs_of.get(file.path, ())))
+
+    def _count_missing(self, event: Scanned) -> None:
+        """A name is gone after two complete healthy sweeps; so is a note that a person deleted."""
+        missing = set(event.missing_notes)
+        self._missing_notes = {path: self._missing_notes.get(path, 0) + 1 for path in missing}
+        if not event.is_complete:
+            return
+        for path in list(self._vanishing):
+            self._vanishing[path] += 1
+            if self._vanishing[path] >= 2:  # noqa: PLR2004 - two scans
+                del self._vanishing[path]
+                self._remove(path)
+
+    def _remove(self, path: RelPath) -> None:
+        self.temps.discard(path)
+        self.skipped.pop(path, None)
+        if self.files.pop(path, None) is None:
+            return
+        self._open.discard(path)
+        scope = scope_of(path)
+        self._scopes[scope].discard(path)
+        self._dirty.add(scope)
+        self.forgotten.append(path)
+
+    def _pair_up(self, now: Millis) -> None:
+        for scope in sorted(self._dirty):
+            names = self._scopes.get(scope, set())
+            pairing = pair_up(names, self.policy.pairing, quiet_folders=self._quiet_folders(names))
+            if pairing != self.pairings.get(scope):
+                self._replace(scope, pairing, now)
+            if not names:
+                self._scopes.pop(scope, None)
+                self.pairings.pop(scope, None)
+        self._dirty.clear()
+
+    def _quiet_folders(self, names: Iterable[RelPath]) -> set[RelPath]:
+        restless = (FileState.ARRIVING, FileState.BUSY)
+        folders: dict[RelPath, bool] = {}
+        for path in names:
+            folder = path.rpartition("/")[0]
+            folders[folder] = folders.get(folder, True) and self.files[path].state not in restless
+        return {folder for folder, is_quiet in folders.items() if is_quiet}
+
+    def _replace(self, scope: RelPath, pairing: Pairing, now: Millis) -> None:
+        old = self.pairings.get(scope, Pairing())
+        new_keys = {pair.key for pair in pairing.pairs}
+        for pair in old.pairs:
+            for path in (pair.video, pair.audio):
+                self.pairs_of.pop(path, None)
+            if pair.key not in new_keys:
+                self.pairs.pop(pair.key, None)
+                self.gone[pair.key] = None
+        for item in old.unpaired:
+            self.unpaired.pop(item.path, None)
+        before = {pair.key: pair for pair in old.pairs}
+        for pair in pairing.pairs:
+            self.pairs[pair.key] = pair
+            for path in (pair.video, pair.audio):
+                self.pairs_of.setdefault(path, []).append(pair.key)
+            if before.get(pair.key) != pair:
+                self.ready[pair.key] = None
+                self.gone.pop(pair.key, None)
+        for item in pairing.unpaired:
+            self.unpaired[item.path] = item
+            self.unpaired_since.setdefault(item.path, now)
+        for item in old.unpaired:
+            if item.path not in self.unpaired:
+                self.unpaired_since.pop(item.path, None)
+        self.pairings[scope] = pairing
+
+    def _hold_backlog(self) -> None:
+        """Nobody's archive is submitted by surprise: what was here before waits for a person."""
+        if self.is_new and self.policy.holds_backlog and len(self.pairs) > BACKLOG:
+            self.held = set(self.pairs)
+
+    def _some_complete(self) -> Iterator[RelPath]:
+        """A source that is overwritten in place touches no folder: a rotating share is looked at with each sweep."""
+        count = max(RECHECK_AT_LEAST, len(self.files) // 100)
+        if not self._recheck:
+            self._recheck = sorted(path for path, file in self.files.items() if file.source is not None)
+        chosen, self._recheck = self._recheck[:count], self._recheck[count:]
+        return (path for path in chosen if path in self.files)
+
+    def _look(self, path: RelPath) -> Look:
+        file = self.files[path]
+        if file.source is not None or (file.is_known and file.tracker is None):
+            return Look(path)  # the signature is enough: no content is read
+        return Look(path, file.tracker.signature if file.tracker else None)

@@ -1,0 +1,302 @@
+"""The account-wide gate: when any request may be sent, when a submission may start, who probes after a stop.
+
+Pure: an answer of the service and the time go in, the next gate comes out; it is stored as one row of the ledger,
+so that a restart hammers nobody. Three mechanisms, in this order: pacing (GCRA, one submission each
+60 s / rate: a full token bucket would let 120 through in the first minute of a limit of 60), the pause (until the
+time that the server named, else growing and random), and the in-flight limit (additive increase, multiplicative
+decrease). After a stop one canary goes first; a herd never does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from chamelaion_watch.core.errors import AccountProblem, QuotaExhausted, Throttled, Unauthorized
+from chamelaion_watch.core.model import AccountState, Millis
+from chamelaion_watch.core.policy import Policy
+
+MINUTE_MS = 60_000
+BREAKER_FAILURES = 5  # 5xx in a row, over all jobs, before the service counts as unreachable
+RAISE_AFTER_MS = 300_000  # how long a lowered in-flight limit stands before one more is tried
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What we hold about the account; `until_at` is meaningful in any state but `open`."""
+
+    state: AccountState = AccountState.OPEN
+    since_at: Millis = 0
+    until_at: Millis = 0
+    is_promised: bool = False  # the server named the time: nothing, not even `resume`, goes before it
+    reason: str = ""
+    strikes: int = 0
+    is_half_open: bool = False  # one canary may be in the air, no more
+    canary: int | None = None  # its job id
+    limit: int | None = None  # learned in-flight limit; None: as configured
+    limit_raised_at: Millis = 0
+    is_cap_suspected: bool = False  # the last 429 came with work in flight and rate to spare
+    rate: float | None = None  # learned submissions per minute; None: as configured
+    rate_raised_at: Millis = 0
+    next_slot_at: Millis = 0  # GCRA: when the next submission conforms
+    accepted: tuple[Millis, ...] = ()  # the last minute's accepted submissions
+    failures: int = 0  # 5xx in a row
+
+    @property
+    def is_open(self) -> bool:
+        return self.state is AccountState.OPEN
+
+
+def from_row(row: dict[str, Any]) -> Gate:
+    """Read a stored gate, tolerating fields that other versions wrote or lacked."""
+    known = {name: row[name] for name in Gate.__slots__ if name in row}
+    if "state" in known:
+        known["state"] = AccountState(known["state"])
+    known["accepted"] = tuple(known.get("accepted", ()))
+    return Gate(**known)
+
+
+def to_row(gate: Gate) -> dict[str, Any]:
+    """Return the gate as plain data for the ledger; who was the canary dies with the process."""
+    return asdict(replace(gate, canary=None))
+
+
+# -- questions ----------------------------------------------------------------------------------------
+
+
+def request_at(gate: Gate, now: Millis) -> Millis | None:
+    """When a poll or a look-up may be sent: now or later; None: only after a probe succeeded."""
+    match gate.state:
+        case AccountState.RATE_LIMITED:
+            return max(now, gate.until_at)
+        case AccountState.UNAUTHORIZED | AccountState.UNREACHABLE:
+            return None
+        case _:
+            return now
+
+
+def in_flight_limit(gate: Gate, policy: Policy) -> int:
+    return min(policy.max_in_flight, gate.limit or policy.max_in_flight)
+
+
+def submit_at(gate: Gate, now: Millis, in_flight: int, policy: Policy) -> Millis | None:
+    """When the next submission may start; None: not before something else happens."""
+    if in_flight >= in_flight_limit(gate, policy):
+        return None
+    if gate.state in (AccountState.UNAUTHORIZED, AccountState.UNREACHABLE):
+        return None
+    if (gate.is_half_open or not gate.is_open) and gate.canary is not None:
+        return None
+    earliest = now if gate.is_open else max(now, gate.until_at)
+    return max(earliest, gate.next_slot_at)
+
+
+def needs_canary(gate: Gate) -> bool:
+    """Say whether the next submission is a canary: then it should be the smallest pair."""
+    return gate.is_half_open or not gate.is_open
+
+
+def probe_at(gate: Gate, now: Millis) -> Millis | None:
+    """When the account is to be probed without a submission; None: no need."""
+    if gate.state in (AccountState.UNAUTHORIZED, AccountState.UNREACHABLE):
+        return max(now, gate.until_at)
+    return None
+
+
+# -- what happened ------------------------------------------------------------------------------------
+
+
+def passed(gate: Gate, now: Millis) -> Gate:
+    """Let time pass: a rate limit is over when its time is, though a canary goes first."""
+    if gate.state is AccountState.RATE_LIMITED and now >= gate.until_at:
+        return replace(_opened(gate, now), is_half_open=True, strikes=gate.strikes)
+    return gate
+
+
+def claimed(gate: Gate, job_id: int, now: Millis, policy: Policy) -> Gate:
+    """Take a slot for a submission that starts now."""
+    rate = min(gate.rate or policy.requests_per_minute, policy.requests_per_minute)
+    slot = max(now, gate.next_slot_at) + round(MINUTE_MS / rate)
+    return replace(gate, next_slot_at=slot, canary=job_id if needs_canary(gate) else None)
+
+
+def dropped(gate: Gate, job_id: int) -> Gate:
+    """A submission ended without an answer that says anything of the account: another may be the canary."""
+    return replace(gate, canary=None) if gate.canary == job_id else gate
+
+
+def accepted(gate: Gate, job_id: int, began_at: Millis, now: Millis, in_flight: int, policy: Policy) -> Gate:
+    """The service took a submission; one that began before the gate closed proves nothing about the pause."""
+    gate = replace(gate, accepted=(*_last_minute(gate, now), now), failures=0)
+    is_stale = not gate.is_open and gate.canary != job_id and began_at < gate.since_at
+    if is_stale:
+        return gate
+    if needs_canary(gate):
+        gate = _opened(gate, now)
+    return _raised(replace(gate, strikes=0, is_cap_suspected=False), now, in_flight, policy)
+
+
+def answered(gate: Gate) -> Gate:
+    """Any request got a proper answer: the row of failures is broken."""
+    return replace(gate, failures=0) if gate.failures else gate
+
+
+def probed(gate: Gate, now: Millis) -> Gate:
+    """The probe of an unauthorized or unreachable account succeeded: open, a canary first."""
+    if gate.state not in (AccountState.UNAUTHORIZED, AccountState.UNREACHABLE):
+        return gate
+    return replace(_opened(gate, now), is_half_open=True, strikes=gate.strikes)
+
+
+def refused(
+    gate: Gate,
+    error: AccountProblem,
+    now: Millis,
+    *,
+    chance: float,
+    policy: Policy,
+    in_flight: int = 0,
+    is_submission: bool = False,
+    began_at: Millis | None = None,
+) -> Gate:
+    """Everybody waits: 429, 412, 401/403, or no service; `chance` in [0, 1) spreads those who wait for nothing named.
+
+    The answer to a request that began before the gate closed for the same reason counts no second strike.
+    """
+    if isinstance(error, Throttled) and is_submission:
+        if gate.is_cap_suspected and began_at is not None and began_at < gate.limit_raised_at:
+            return replace(gate, limit=max(1, min(gate.limit or in_flight, in_flight)))  # sent beside the refused one
+        if _may_be_cap(gate, error, now, in_flight, policy):
+            return _capped(gate, now, in_flight, error)
+        gate = _rate_learned(gate, now)
+    state = _state_of(error)
+    is_echo = gate.state is state and began_at is not None and began_at < gate.since_at
+    strikes = gate.strikes if is_echo else gate.strikes + 1
+    growth = policy.pauses[state].at(strikes)
+    promised = None if error.retry_after_s is None else round(error.retry_after_s * 1000)
+    wait_ms = promised if promised is not None else round(growth * (1 + chance))
+    until = now + wait_ms
+    if is_echo:
+        until = max(until, gate.until_at) if promised is not None else gate.until_at
+    return replace(
+        gate,
+        state=state,
+        since_at=gate.since_at if gate.state is state else now,
+        until_at=max(until, gate.until_at) if gate.is_promised and gate.state is state else until,
+        is_promised=promised is not None or (gate.is_promised and gate.state is state and now < gate.until_at),
+        reason=error.message,
+        strikes=strikes,
+        is_half_open=False,
+        canary=None,
+    )
+
+
+def delayed(gate: Gate, now: Millis, reason: str, *, chance: float, policy: Policy) -> Gate:
+    """The probe of a closed account met something else than what closed it: wait for the next, longer."""
+    strikes = gate.strikes + 1
+    wait_ms = round(policy.pauses[gate.state].at(strikes) * (1 + chance))
+    return replace(gate, until_at=now + wait_ms, is_promised=False, reason=reason, strikes=strikes)
+
+
+def server_failed(gate: Gate, now: Millis, error: AccountProblem, *, chance: float, policy: Policy) -> Gate:
+    """Count a 5xx; many in a row over all jobs mean that the service is down: the breaker opens."""
+    gate = replace(gate, failures=gate.failures + 1)
+    if gate.failures < BREAKER_FAILURES or not gate.is_open:
+        return gate
+    return replace(refused(gate, error, now, chance=chance, policy=policy), failures=0)
+
+
+def urged(gate: Gate, now: Millis) -> Gate:
+    """A person says resume: the canary may go now, but never inside a time that the server named."""
+    if gate.is_open or gate.is_promised:
+        return gate
+    return replace(gate, until_at=now)
+
+
+def restored(gate: Gate, now: Millis, policy: Policy) -> Gate:
+    """After a restart: no wait may be longer than any that we would set, whatever the wall clock did meanwhile."""
+    longest = max(3_600_000, *(2 * growth.max_ms for growth in policy.pauses.values()))
+    return replace(
+        gate,
+        until_at=min(gate.until_at, now + longest),
+        next_slot_at=min(gate.next_slot_at, now + MINUTE_MS),
+        accepted=tuple(at for at in gate.accepted if now - MINUTE_MS < at <= now),
+        canary=None,
+    )
+
+
+# -- inside -------------------------------------------------------------------------------------------
+
+
+def _state_of(error: AccountProblem) -> AccountState:
+    match error:
+        case Throttled():
+            return AccountState.RATE_LIMITED
+        case QuotaExhausted():
+            return AccountState.QUOTA_EXHAUSTED
+        case Unauthorized():
+            return AccountState.UNAUTHORIZED
+        case _:
+            return AccountState.UNREACHABLE
+
+
+def _opened(gate: Gate, now: Millis) -> Gate:
+    return replace(
+        gate,
+        state=AccountState.OPEN,
+        since_at=now,
+        until_at=0,
+        is_promised=False,
+        reason="",
+        is_half_open=False,
+        canary=None,
+    )
+
+
+def _last_minute(gate: Gate, now: Millis) -> tuple[Millis, ...]:
+    return tuple(at for at in gate.accepted if at > now - MINUTE_MS)
+
+
+def _may_be_cap(gate: Gate, error: Throttled, now: Millis, in_flight: int, policy: Policy) -> bool:
+    """The plan's concurrency cap is suspected: work in flight, rate to spare, no time named, first refusal."""
+    return (
+        error.retry_after_s is None
+        and in_flight > 0
+        and not gate.is_cap_suspected
+        and gate.is_open
+        and gate.strikes == 0
+        and len(_last_minute(gate, now)) < policy.requests_per_minute
+    )
+
+
+def _capped(gate: Gate, now: Millis, in_flight: int, error: Throttled) -> Gate:
+    """Not faster was wrong but more: hold at what is in flight; the next one, after one has finished, is the canary."""
+    return replace(
+        gate,
+        limit=in_flight,
+        limit_raised_at=now,
+        is_cap_suspected=True,
+        is_half_open=True,
+        canary=None,
+        reason=error.message,
+    )
+
+
+def _rate_learned(gate: Gate, now: Millis) -> Gate:
+    """A 429 that is not the cap: what was accepted in the last minute is what the server allows."""
+    if gate.is_cap_suspected:  # refused again with fewer in flight: it was the rate, and counts as the second strike
+        gate = replace(gate, is_cap_suspected=False, limit=None, strikes=gate.strikes + 1)
+    if not gate.is_open:
+        return gate
+    return replace(gate, rate=float(max(1, len(_last_minute(gate, now)))), rate_raised_at=now)
+
+
+def _raised(gate: Gate, now: Millis, in_flight: int, policy: Policy) -> Gate:
+    """Slowly try more: one more in flight each 5 min at the limit, a quarter more per minute each minute."""
+    if gate.limit is not None and in_flight >= gate.limit and now - gate.limit_raised_at >= RAISE_AFTER_MS:
+        limit = gate.limit + 1
+        gate = replace(gate, limit=None if limit >= policy.max_in_flight else limit, limit_raised_at=now)
+    if gate.rate is not None and now - gate.rate_raised_at >= MINUTE_MS:
+        rate = gate.rate * 1.25
+        gate = replace(gate, rate=None if rate >= policy.requests_per_minute else rate, rate_raised_at=now)
+    return gate

@@ -1,0 +1,204 @@
+"""From pairs to jobs: what a ready pair, a lost pair or a person's wish means for the jobs that exist.
+
+The rules of dropfolder.md §9, one function per phase. Content is identity: a pair whose two SHA-256 sums are those
+of its newest job asks for nothing, whatever its names, times or the settings became.
+"""
+
+from __future__ import annotations
+
+from chamelaion_watch.core.folder import Folder
+from chamelaion_watch.core.lifecycle import NO_TROUBLE, NOT_ASKED, Step
+from chamelaion_watch.core.model import Job, JobState, Pair, RelPath, Source
+from chamelaion_watch.core.naming import reference_id
+from chamelaion_watch.core.world import World
+
+SOURCE_GONE = "source_gone"
+BY_REQUEST = "by_request"
+
+
+def take_in(world: World) -> None:
+    """Evaluate every pair that became ready or was lost since the last tick."""
+    for folder in world.folders.values():
+        if not folder.is_ok:
+            continue
+        for key in list(folder.gone):
+            _lost(world, folder, key)
+        folder.gone.clear()
+        for key in list(folder.ready):
+            if (pair := folder.pairs.get(key)) and (sources := folder.sources(pair)) and key not in folder.held:
+                _ready(world, folder, pair, *sources)
+        folder.ready.clear()
+
+
+def again(world: World, job: Job, why: str) -> str:
+    """A person asks once more; returns what was done, in words."""
+    match job.state:
+        case JobState.FAILED if job.rendered_at is not None:
+            world.step(job, Step.REDELIVER, **NO_TROUBLE)
+            return f"job {job.id}: its paid result is fetched again"
+        case JobState.FAILED | JobState.DOUBTFUL | JobState.CANCELLED:
+            world.attempt(job, "again", "again", why)
+            _requeue(world, job, job.video, job.audio, run_no=_newest_run(world, job) + 1)
+            return f"job {job.id}: queued again, run {_newest_run(world, job)}"
+        case JobState.DONE | JobState.SUPERSEDED:
+            if (newest := world.book.newest(job.root, job.key)) and newest.id != job.id:
+                return f"job {job.id}: job {newest.id} is newer and {newest.state}; retry that one"
+            _add(world, job, run_no=_newest_run(world, job) + 1)
+            return f"job {job.id}: run again as a new job; its output stays"
+        case _:
+            return f"job {job.id}: still {job.state}, nothing to retry"
+
+
+def cancel(world: World, job: Job, code: str, message: str) -> str:
+    """Cancel a job: before its last piece has left nothing is paid; after it the result is not delivered."""
+    match job.state:
+        case JobState.SUBMITTING if job.doubt_at is None:
+            world.cancelling[job.id] = code
+            return f"job {job.id}: cancelled as soon as its upload has stopped"
+        case JobState.DONE | JobState.CANCELLED | JobState.SUPERSEDED:
+            return f"job {job.id}: already {job.state}"
+        case _:
+            world.step(job, Step.CANCEL, code=code, message=message)
+            return f"job {job.id}: cancelled"
+
+
+# -- a pair is ready ----------------------------------------------------------------------------------
+
+
+def _ready(world: World, folder: Folder, pair: Pair, video: Source, audio: Source) -> None:
+    job = world.book.newest(folder.policy.name, pair.key)
+    if job is None:
+        _create(world, folder, pair, video, audio)
+        return
+    is_same = (job.video.sha256, job.audio.sha256) == (video.sha256, audio.sha256)
+    is_touched = (job.video, job.audio) != (video, audio)
+    match job.state:
+        case JobState.QUEUED | JobState.SUBMITTING if is_same:
+            if is_touched and job.state is JobState.QUEUED:
+                world.change(job, video=video, audio=audio)
+        case JobState.QUEUED:
+            _replace_content(world, job, video, audio)
+        case JobState.SUBMITTING:
+            # Leave is denied for a job whose sources changed; the queue then finds the new content.
+            world.denied[job.id] = "its source changed"
+        case JobState.FAILED | JobState.CANCELLED if not is_same:
+            world.attempt(job, "again", "new_content", "a source was replaced: the new content is queued")
+            _requeue(world, job, video, audio, run_no=_run_of(world, job, video, audio))
+        case JobState.CANCELLED if job.code == SOURCE_GONE:
+            world.attempt(job, "again", "back", "the source is back")
+            _requeue(world, job, video, audio, run_no=job.run_no)
+        case JobState.RENDERING | JobState.RENDERED if not is_same:
+            world.change(job, is_superseded=True)
+            _create(world, folder, pair, video, audio)
+        case JobState.DOUBTFUL if not is_same:
+            world.step(job, Step.SUPERSEDE)
+            _create(world, folder, pair, video, audio)
+        case JobState.DONE | JobState.SUPERSEDED if not is_same:
+            _create(world, folder, pair, video, audio)
+        case _:
+            pass
+
+
+def _create(world: World, folder: Folder, pair: Pair, video: Source, audio: Source) -> None:
+    job = Job(
+        id=0,
+        root=folder.policy.name,
+        key=pair.key,
+        name=pair.name,
+        folder=pair.folder,
+        stem=pair.stem,
+        lang=pair.lang,
+        video=video,
+        audio=audio,
+        options=world.policy.options,
+        run_no=1,
+        reference_id="",
+        state=JobState.QUEUED,
+        created_at=world.now,
+        changed_at=world.now,
+        priority=folder.policy.priority,
+        must_look_up=folder.is_new,
+    )
+    _add(world, job, run_no=_run_of(world, job, video, audio))
+
+
+def _add(world: World, job: Job, run_no: int) -> None:
+    """Queue a new row for a pair, like `job` in what it is about and new in everything else."""
+    world.new_jobs.append(
+        Job(
+            id=0,
+            root=job.root,
+            key=job.key,
+            name=job.name,
+            folder=job.folder,
+            stem=job.stem,
+            lang=job.lang,
+            video=job.video,
+            audio=job.audio,
+            options=world.policy.options,
+            run_no=run_no,
+            reference_id=_reference(world, job.video, job.audio, run_no),
+            state=JobState.QUEUED,
+            created_at=world.now,
+            changed_at=world.now,
+            priority=job.priority,
+            must_look_up=job.must_look_up,
+        )
+    )
+
+
+def _replace_content(world: World, job: Job, video: Source, audio: Source) -> None:
+    """New content before the upload: the job keeps its place in the queue."""
+    run_no = _run_of(world, job, video, audio)
+    reference = _reference(world, video, audio, run_no)
+    world.attempt(job, "queue", "new_content", "a source was replaced before the upload")
+    world.checked.discard(job.id)
+    world.change(job, video=video, audio=audio, run_no=run_no, reference_id=reference, tries=0, next_at=None)
+
+
+def _requeue(world: World, job: Job, video: Source, audio: Source, run_no: int) -> None:
+    world.step(
+        job,
+        Step.AGAIN,
+        video=video,
+        audio=audio,
+        options=world.policy.options,
+        run_no=run_no,
+        reference_id=_reference(world, video, audio, run_no),
+        is_superseded=False,
+        must_look_up=False,
+        output=None,
+        output_sha256=None,
+        output_bytes=None,
+        **NOT_ASKED,
+        **NO_TROUBLE,
+    )
+
+
+def _run_of(world: World, job: Job, video: Source, audio: Source) -> int:
+    """The same content anywhere stands for the same paid run: the newest that there is."""
+    same = world.book.same_content(video.sha256, audio.sha256)
+    return max((other.run_no for other in same if other.id != job.id), default=1)
+
+
+def _newest_run(world: World, job: Job) -> int:
+    return max(other.run_no for other in world.book.same_content(job.video.sha256, job.audio.sha256))
+
+
+def _reference(world: World, video: Source, audio: Source, run_no: int) -> str:
+    return reference_id(video.sha256, audio.sha256, world.policy.options, run_no)
+
+
+# -- a pair is gone -----------------------------------------------------------------------------------
+
+
+def _lost(world: World, folder: Folder, key: RelPath) -> None:
+    """A source was removed: before the upload the job is cancelled silently; what is paid for is delivered."""
+    job = world.book.newest(folder.policy.name, key)
+    if job is None:
+        return
+    if job.state in (JobState.QUEUED, JobState.FAILED):
+        cancel(world, job, SOURCE_GONE, "a source was removed")
+    elif job.state is JobState.SUBMITTING and job.finishing_at is None:
+        cancel(world, job, SOURCE_GONE, "a source was removed")
+

@@ -1,0 +1,145 @@
+"""Which notes ought to lie on the shares, compared with those that do: write, rewrite, remove.
+
+An error note stands for a failed job, an attention note for a doubtful one or for files that only a person can
+sort out. They go when their reason goes. A note that a person deleted is not written again: deleting it asks again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+from chamelaion_watch.core import naming, notes, planner
+from chamelaion_watch.core.folder import Folder
+from chamelaion_watch.core.messages import RemoveFiles, WriteNote
+from chamelaion_watch.core.model import FileState, Job, JobState, Pair, PairState, RelPath, Unpaired
+from chamelaion_watch.core.naming import NoteKind
+from chamelaion_watch.core.world import Note, World
+
+ERROR, ATTENTION, RECEIPT = "error", "attention", "receipt"
+
+
+def due(world: World) -> Iterator[WriteNote | RemoveFiles]:
+    """Yield what must be written or removed so that the notes tell the truth."""
+    wanted: set[tuple[str, str]] = set()
+    for action in _wanted(world):
+        where = (action.root, action.subject)
+        wanted.add(where)
+        there = world.notes.get(where)
+        if there is None or there.digest != action.digest:
+            yield action
+    for where, note in list(world.notes.items()):
+        if where not in wanted and note.kind != RECEIPT and note.root in world.folders:
+            yield RemoveFiles(note.root, note.paths, note.subject)
+
+
+def written(world: World, action: WriteNote, paths: Sequence[RelPath]) -> None:
+    """Remember a note that now lies on the share."""
+    note = Note(action.root, action.subject, action.kind, tuple(paths), action.digest)
+    world.notes[note.root, note.subject] = note
+    world.noted.append(note)
+    world.is_notes_due = True
+
+
+def removed(world: World, root: str, subject: str) -> None:
+    """Forget a note that is gone."""
+    if note := world.notes.pop((root, subject), None):
+        world.unnoted.append((root, subject))
+        world.folders[root].forget_missing(note.paths)
+    world.is_notes_due = True
+
+
+def deleted_by_hand(world: World, folder: Folder) -> list[Job]:
+    """Return the jobs whose note a person deleted: they are asked for again."""
+    jobs = []
+    for (root, subject), note in list(world.notes.items()):
+        if root != folder.policy.name or not any(folder.reported_missing(path) for path in note.paths):
+            continue
+        job = _job_of(world, subject)
+        if job is not None and job.state in (JobState.FAILED, JobState.DOUBTFUL):
+            jobs.append(job)
+        if note.kind == RECEIPT:
+            removed(world, root, subject)
+    return jobs
+
+
+# -- inside -------------------------------------------------------------------------------------------
+
+
+def _wanted(world: World) -> Iterator[WriteNote]:
+    for job in world.book.of(JobState.FAILED, JobState.DOUBTFUL):
+        folder = world.folders.get(job.root)
+        if folder and world.book.newest(job.root, job.key) is job:
+            yield _about_job(world, folder, job)
+    for folder in world.folders.values():
+        for items in _ambiguous(folder):
+            yield _about_files(world, folder, items)
+        if folder.policy.has_receipts:
+            yield from _receipts(world, folder)
+
+
+def _about_job(world: World, folder: Folder, job: Job) -> WriteNote:
+    output = planner.output_of(world, folder, job)
+    beside = f"{job.folder}/{job.name}" if job.folder else job.name
+    if job.state is JobState.DOUBTFUL:
+        text = notes.doubtful_note(job, now=job.changed_at, utc_offset_s=world.utc_offset_s)
+        kinds: list[tuple[NoteKind, bytes]] = [(NoteKind.ATTENTION, text)]
+    else:
+        attempts = tuple(world.history.get(job.id, ()))
+        note = notes.error_note(job, attempts, now=job.changed_at, utc_offset_s=world.utc_offset_s)
+        kinds = [(NoteKind.ERROR_TEXT, note.text), (NoteKind.ERROR_DATA, note.data)]
+    return WriteNote(
+        root=job.root,
+        kind=ATTENTION if job.state is JobState.DOUBTFUL else ERROR,
+        subject=f"job:{job.id}",
+        files=tuple((naming.note_path(output, job.name, kind), content) for kind, content in kinds),
+        digest=f"{job.id}.{job.changed_at}",
+        elsewhere=tuple(naming.note_path(f"{beside}.lipsync.mp4", job.name, kind) for kind, _ in kinds),
+    )
+
+
+def _ambiguous(folder: Folder) -> list[list[Unpaired]]:
+    """Group the files that only a person can sort out, each group once, when all of it has arrived."""
+    groups: dict[RelPath, list[Unpaired]] = {}
+    for item in folder.unpaired.values():
+        if item.state is PairState.ATTENTION:
+            groups.setdefault(min(item.path, *item.candidates, item.path), []).append(item)
+    restless = (FileState.ARRIVING, FileState.BUSY)
+    return [
+        sorted(items, key=lambda item: item.path)
+        for _, items in sorted(groups.items())
+        if not any(folder.files[item.path].state in restless for item in items if item.path in folder.files)
+    ]
+
+
+def _about_files(world: World, folder: Folder, items: list[Unpaired]) -> WriteNote:
+    first = items[0].path
+    stem = first.rpartition("/")[2].rpartition(".")[0]
+    digest = hashlib.sha256(repr(items).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    beside = naming.note_path(f"{first.rpartition('.')[0]}.lipsync.mp4", stem, NoteKind.ATTENTION)
+    parent = first.rpartition("/")[0]
+    pair = Pair(first, first, parent, stem, None, "")
+    output = naming.output_path(folder.policy.output, pair, date=planner.date_of(world.now))
+    since = folder.unpaired_since.get(first, world.now)
+    text = notes.attention_note(stem, items, now=since, utc_offset_s=world.utc_offset_s)
+    return WriteNote(
+        root=folder.policy.name,
+        kind=ATTENTION,
+        subject=f"files:{first}",
+        files=((naming.note_path(output, stem, NoteKind.ATTENTION), text),),
+        digest=digest,
+        elsewhere=(beside,),
+    )
+
+
+def _receipts(world: World, folder: Folder) -> Iterator[WriteNote]:
+    for job in world.book.of(JobState.DONE):
+        if job.root == folder.policy.name and job.output and (job.root, f"job:{job.id}") not in world.notes:
+            path = naming.note_path(job.output, job.name, NoteKind.RECEIPT)
+            content = notes.receipt(job, now=job.changed_at)
+            yield WriteNote(job.root, RECEIPT, f"job:{job.id}", ((path, content),), digest=str(job.id))
+
+
+def _job_of(world: World, subject: str) -> Job | None:
+    kind, _, number = subject.partition(":")
+    return world.book.jobs.get(int(number)) if kind == "job" else None

@@ -1,0 +1,386 @@
+"""What to start now, and when to look again: observations in, actions out, nothing remembered but what runs.
+
+After a crash the same plan is derived again from the ledger and the disk; recovery is ordinary planning.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field
+
+from chamelaion_watch.core import gate, naming, notebook
+from chamelaion_watch.core.folder import Folder
+from chamelaion_watch.core.lifecycle import NO_TROUBLE, Step
+from chamelaion_watch.core.messages import (
+    Action,
+    Claim,
+    Deliver,
+    Hash,
+    LocalCopy,
+    LookUp,
+    Poll,
+    Probe,
+    ProbeAccount,
+    RemoveFiles,
+    Scan,
+    Submit,
+    WriteNote,
+)
+from chamelaion_watch.core.model import Job, JobState, Millis, Pair, RelPath, RootState
+from chamelaion_watch.core.submission import SEND_WINDOW_MS
+from chamelaion_watch.core.world import World, where
+
+HASHES = 2  # at once, over all roots
+PROBES = 2  # as many as there are children
+LOOK_UPS = 2
+HUNG_MS = 60_000
+POLL_TOGETHER_MS = 2_000  # polls due so soon ride in the same round
+IDLE_MS = 60_000
+
+
+@dataclass(slots=True)
+class Plan:
+    """The actions to start, and the latest moment to plan again."""
+
+    wake_at: Millis
+    actions: list[Action] = field(default_factory=list)
+
+    def at(self, when: Millis | None) -> None:
+        if when is not None:
+            self.wake_at = min(self.wake_at, when)
+
+
+def plan(world: World) -> Plan:
+    """Decide what to start; claims submissions in the world, to be committed before they start."""
+    made = Plan(world.now + IDLE_MS)
+    world.gate = gate.passed(world.gate, world.now)
+    if world.is_stopping:
+        return made
+    _end_pauses(world, made)
+    for folder in world.folders.values():
+        _scan(world, folder, made)
+        _claim_root(world, folder, made)
+        _clean(world, folder, made)
+    _hash(world, made)
+    _probe(world, made)
+    _look_up(world, made)
+    _poll(world, made)
+    _deliver(world, made)
+    _submit(world, made)
+    _probe_account(world, made)
+    _write_notes(world, made)
+    return made
+
+
+def waiting_reason(world: World, job: Job) -> tuple[str, Millis | None]:
+    """Say why a queued job is not being submitted now, in words, and until when if that is known."""
+    folder = world.folders.get(job.root)
+    for reason, until in _reasons(world, folder, job):
+        if reason:
+            return reason, until
+    return "next in the queue", None
+
+
+# -- roots and files ----------------------------------------------------------------------------------
+
+
+def _scan(world: World, folder: Folder, made: Plan) -> None:
+    name = folder.policy.name
+    under_way = [at for action, at in world.running.items() if isinstance(action, Scan) and action.root == name]
+    if under_way:
+        if folder.state is not RootState.HUNG and world.now - under_way[0] >= HUNG_MS:
+            folder.hung(world.now)
+            world.say("root", f"{name}: hung: {folder.reason}", root=name, is_warning=True)
+        made.at(under_way[0] + HUNG_MS if folder.state is not RootState.HUNG else None)
+        return
+    due_at = folder.scan_at(world.now)
+    if due_at > world.now:
+        made.at(due_at)
+        return
+    notes = [path for (root, _), note in world.notes.items() if root == name for path in note.paths]
+    watched = {
+        source.path for job in world.book.open() if job.root == name for source in (job.video, job.audio)
+    }
+    made.actions.append(folder.scan(world.now, notes, sorted(watched)))
+
+
+def _claim_root(world: World, folder: Folder, made: Plan) -> None:
+    if folder.is_ok and folder.facts and folder.facts.may_claim:
+        action = Claim(folder.policy.name)
+        if action not in world.running:
+            made.actions.append(action)
+
+
+def _clean(world: World, folder: Folder, made: Plan) -> None:
+    """Temps that no delivery of this process is writing were left by one that died."""
+    if not folder.temps or not folder.may_write:
+        return
+    in_use = {
+        naming.temp_path(action.output)
+        for action in world.running
+        if isinstance(action, Deliver) and action.job.root == folder.policy.name
+    }
+    stale = tuple(sorted(folder.temps - in_use))
+    folder.temps.clear()
+    if stale:
+        made.actions.append(RemoveFiles(folder.policy.name, stale))
+
+
+def _hash(world: World, made: Plan) -> None:
+    room = HASHES - world.count_running(Hash)
+    for folder in world.folders.values():
+        if room > 0 and (action := folder.hash_wanted()):
+            folder.hashing = action.path
+            made.actions.append(action)
+            room -= 1
+
+
+# -- jobs ---------------------------------------------------------------------------------------------
+
+
+def _probe(world: World, made: Plan) -> None:
+    """Queued jobs are probed at once, not when their turn comes: an editor hears of a silent track in seconds."""
+    room = PROBES - world.count_running(Probe)
+    for job in world.book.of(JobState.QUEUED):
+        if room <= 0:
+            return
+        folder = world.folders.get(job.root)
+        if job.id in world.checked or folder is None or not folder.is_ok or not folder.has(job):
+            continue
+        if not world.is_running(Probe, job.id):
+            made.actions.append(Probe(job))
+            room -= 1
+
+
+def _look_up(world: World, made: Plan) -> None:
+    """Doubts first, then pairs that an older ledger may have paid for."""
+    room = LOOK_UPS - world.count_running(LookUp)
+    may_at = gate.request_at(world.gate, world.now)
+    for job in _to_look_up(world):
+        due_at = max(job.next_at or 0, may_at or 0)
+        if may_at is None or room <= 0 or world.is_running((LookUp, Submit, Probe), job.id):
+            continue
+        if due_at > world.now:
+            made.at(due_at)
+            continue
+        made.actions.append(LookUp(job))
+        room -= 1
+
+
+def _to_look_up(world: World) -> list[Job]:
+    doubtful = world.book.of(JobState.SUBMITTING, JobState.RENDERING, JobState.RENDERED)
+    queued = [job for job in world.book.of(JobState.QUEUED) if job.must_look_up and job.id in world.checked]
+    return [job for job in doubtful if job.doubt_at is not None] + queued
+
+
+def _poll(world: World, made: Plan) -> None:
+    jobs = [job for job in world.book.of(JobState.RENDERING) if job.doubt_at is None and job.request_id]
+    if not jobs or world.is_running(Poll):
+        return
+    may_at = gate.request_at(world.gate, world.now)
+    if may_at is None:
+        return
+    first_at = max(may_at, min(job.next_at or 0 for job in jobs))
+    if first_at > world.now:
+        made.at(first_at)
+        return
+    due = [job for job in jobs if (job.next_at or 0) <= world.now + POLL_TOGETHER_MS]
+    made.actions.append(Poll(tuple((job.id, job.request_id or "") for job in due)))
+
+
+def _deliver(world: World, made: Plan) -> None:
+    room = world.policy.downloads - world.count_running(Deliver)
+    may_at = gate.request_at(world.gate, world.now)
+    for job in world.book.of(JobState.RENDERED):
+        folder = world.folders.get(job.root)
+        if folder is None or not folder.is_ok or job.doubt_at is not None or may_at is None:
+            continue
+        due_at = max(job.next_at or 0, may_at)
+        if due_at > world.now:
+            made.at(due_at)
+        elif room > 0 and not world.is_running(Deliver, job.id):
+            made.actions.append(Deliver(job, output_of(world, folder, job), _copies(world, job)))
+            room -= 1
+
+
+def output_of(world: World, folder: Folder, job: Job) -> RelPath:
+    """Where a job's output belongs."""
+    pair = Pair(job.video.path, job.audio.path, job.folder, job.stem, job.lang, "")
+    output = naming.output_path(folder.policy.output, pair, date=date_of(job.created_at + world.utc_offset_s * 1000))
+    return naming.superseded(output) if job.is_superseded else output
+
+
+def _copies(world: World, job: Job) -> tuple[LocalCopy, ...]:
+    """Outputs of the same run that may still lie on a share: content that is paid for once is enough."""
+    done = [twin for twin in world.book.twins(job) if twin.state is JobState.DONE]
+    return tuple(
+        LocalCopy(twin.root, twin.output, twin.output_sha256, twin.output_bytes)
+        for twin in done
+        if twin.output is not None and twin.output_sha256 is not None and twin.output_bytes is not None
+    )
+
+
+# -- submitting ---------------------------------------------------------------------------------------
+
+
+def _submit(world: World, made: Plan) -> None:
+    _follow_twins(world)
+    while True:
+        if world.pause or _daily_limit_reached(world):
+            return
+        if world.count_running(Submit) + sum(isinstance(a, Submit) for a in made.actions) >= world.policy.uploads:
+            return
+        at = gate.submit_at(world.gate, world.now, world.in_flight(), world.policy)
+        job = _next_job(world, made)
+        if job is None or at is None:
+            return
+        if at > world.now:
+            made.at(at)
+            return
+        made.actions.append(_claim(world, job))
+
+
+def _claim(world: World, job: Job) -> Submit:
+    world.gate = gate.claimed(world.gate, job.id, world.now, world.policy)
+    until = world.now + SEND_WINDOW_MS
+    job = world.step(job, Step.CLAIM, sent_at=world.now, sent_until=until, tries=job.tries, **NO_TROUBLE)
+    return Submit(job, world.now)
+
+
+def _next_job(world: World, made: Plan) -> Job | None:
+    """The most urgent job that may go, oldest first; a canary is the smallest, for it may be for nothing."""
+    ready = []
+    for job in world.book.of(JobState.QUEUED):
+        if _own_reason(world, world.folders.get(job.root), job)[0]:
+            made.at(job.next_at if job.next_at and job.next_at > world.now else None)
+        else:
+            ready.append(job)
+    if gate.needs_canary(world.gate):
+        return min(ready, key=lambda job: (job.video.signature.size + job.audio.signature.size, job.id), default=None)
+    return min(ready, key=lambda job: (-job.priority, job.id), default=None)
+
+
+def _reasons(world: World, folder: Folder | None, job: Job) -> list[tuple[str, Millis | None]]:
+    pause = world.pause
+    return [
+        _own_reason(world, folder, job),
+        (f"paused by a person{': ' + pause.reason if pause.reason else ''}", pause.until_at) if pause else ("", None),
+        (f"today's limit of {world.policy.max_jobs_per_day} jobs is reached", None)
+        if _daily_limit_reached(world)
+        else ("", None),
+        (f"the account is {world.gate.state}: {world.gate.reason}", world.gate.until_at)
+        if not world.gate.is_open
+        else ("", None),
+        (f"{world.in_flight()} jobs are in flight, the limit is {gate.in_flight_limit(world.gate, world.policy)}", None)
+        if world.in_flight() >= gate.in_flight_limit(world.gate, world.policy)
+        else ("", None),
+    ]
+
+
+def _own_reason(world: World, folder: Folder | None, job: Job) -> tuple[str, Millis | None]:
+    """Why this very job may not go yet, whatever the account says; "" if it may."""
+    if folder is None:
+        return "its folder is not in the configuration any more", None
+    if not folder.is_ok:
+        return f"its folder is {folder.state}: {folder.reason}", None
+    if folder.write_trouble is not None and world.now < folder.write_again_at:
+        return f"its folder is {folder.write_trouble[0]}: {folder.write_trouble[1]}", folder.write_again_at
+    if folder.is_paused:
+        return f"its folder is paused{': ' + folder.pause_reason if folder.pause_reason else ''}", folder.paused_until
+    if not folder.has(job):
+        return "its sources are being checked", None
+    if job.id not in world.checked:
+        return "its sources are being probed", None
+    if job.must_look_up:
+        return "the service is asked whether it has it already", job.next_at
+    if job.next_at is not None and job.next_at > world.now:
+        return f"it failed {job.tries} times and is tried again", job.next_at
+    if twin := _active_twin(world, job):
+        return f"the same content is job {twin.id} ({twin.state}): its result will be taken", None
+    return "", None
+
+
+def _active_twin(world: World, job: Job) -> Job | None:
+    """The row that pays for this run, if another does."""
+    for twin in world.book.twins(job):
+        if twin.state in (JobState.SUBMITTING, JobState.RENDERING, JobState.RENDERED, JobState.DOUBTFUL):
+            return twin
+        if twin.state is JobState.QUEUED and twin.id < job.id:
+            return twin
+    return None
+
+
+def _follow_twins(world: World) -> None:
+    """The same pair dropped again costs nothing: it shares the fate of the run that was paid for."""
+    for job in world.book.of(JobState.QUEUED):
+        if job.id not in world.checked or job.sent_at is not None:
+            continue
+        for twin in world.book.twins(job):
+            if twin.state is JobState.DONE:
+                world.attempt(job, "twin", "same_content", f"the same content as job {twin.id}: nothing is paid")
+                world.step(job, Step.COMPLETE, request_id=twin.request_id, rendered_at=world.now)
+                break
+            if twin.state is JobState.FAILED and twin.code not in _OUR_CODES:
+                world.attempt(job, "twin", "same_content", f"the same content failed as {where(twin)}")
+                world.step(job, Step.FAIL, code=twin.code, message=twin.message, http_status=twin.http_status)
+                break
+
+
+_OUR_CODES = frozenset({"unreadable", "no_picture", "no_sound", "duration_mismatch", "internal"})
+
+
+def _daily_limit_reached(world: World) -> bool:
+    limit = world.policy.max_jobs_per_day
+    if limit is None:
+        return False
+    return world.accepted_today() + len(world.book.by_state[JobState.SUBMITTING]) >= limit
+
+
+# -- the account, notes, pauses -----------------------------------------------------------------------
+
+
+def _probe_account(world: World, made: Plan) -> None:
+    at = gate.probe_at(world.gate, world.now)
+    if at is None or world.is_running(ProbeAccount):
+        return
+    if at > world.now:
+        made.at(at)
+    else:
+        made.actions.append(ProbeAccount(asks_me=world.gate.state == "unauthorized"))
+
+
+def _write_notes(world: World, made: Plan) -> None:
+    if not world.is_notes_due:
+        return
+    world.is_notes_due = False
+    for action in notebook.due(world):
+        folder = world.folders[action.root]
+        if world.is_running((WriteNote, RemoveFiles)) and any(
+            isinstance(other, WriteNote | RemoveFiles) and (other.root, other.subject) == (action.root, action.subject)
+            for other in world.running
+        ):
+            continue  # its event will make notes due again
+        if not folder.is_ok:
+            continue  # the scan that finds the root well makes notes due again
+        made.actions.append(action)
+
+
+def _end_pauses(world: World, made: Plan) -> None:
+    if world.pause and world.pause.until_at is not None:
+        if world.pause.until_at <= world.now:
+            world.pause = None
+            world.say("account", "the pause is over")
+        else:
+            made.at(world.pause.until_at)
+    for folder in world.folders.values():
+        if folder.is_paused and folder.paused_until is not None:
+            if folder.paused_until <= world.now:
+                folder.is_paused, folder.paused_until, folder.pause_reason = False, None, ""
+                world.is_roots_changed = True
+            else:
+                made.at(folder.paused_until)
+
+
+def date_of(at: Millis) -> str:
+    """Return YYYY-MM-DD of an instant that is already shifted to local time."""
+    return datetime.datetime.fromtimestamp(at / 1000, tz=datetime.UTC).date().isoformat()

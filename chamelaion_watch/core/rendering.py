@@ -1,0 +1,79 @@
+"""What polls mean. A paid job is never given up because it is slow; an unknown word means still in progress."""
+
+from __future__ import annotations
+
+from chamelaion_watch.core import gate
+from chamelaion_watch.core.advice import remote_code
+from chamelaion_watch.core.errors import AccountProblem, Transient, WatchError
+from chamelaion_watch.core.lifecycle import Step
+from chamelaion_watch.core.messages import Polled
+from chamelaion_watch.core.model import Job, JobState, Request, RequestStatus
+from chamelaion_watch.core.submission import count_failure
+from chamelaion_watch.core.world import World
+
+SLOW_MS = 600_000  # "queued" for longer is said, not failed: busy periods take more than 10 min (vendor's guide)
+OLD_MS = 86_400_000  # a job that renders for a day is asked for rarely, and shown as stuck
+OLD_POLL_MS = 300_000
+
+
+def polled(world: World, event: Polled) -> None:
+    """Take in a round of answers."""
+    for job_id, request in event.answers.items():
+        if job := world.job(job_id, JobState.RENDERING):
+            _answer(world, job, request)
+    if event.answers:
+        world.gate = gate.answered(world.gate)
+    if event.error is not None:
+        request_failed(world, event.error)
+    unanswered = [job_id for job_id, _ in event.action.requests if job_id not in event.answers]
+    for job_id in unanswered:
+        if job := world.job(job_id, JobState.RENDERING):
+            _ask_later(world, job)
+
+
+def request_failed(world: World, error: WatchError) -> None:
+    """A poll or a look-up failed: that may be everybody's business."""
+    match error:
+        case AccountProblem():
+            world.gate = gate.refused(world.gate, error, world.now, chance=world.chance, policy=world.policy)
+        case Transient() if error.http_status is not None:
+            world.gate = count_failure(world, error)
+        case _:
+            pass
+
+
+def slowness(job: Job, now: int) -> str | None:
+    """Say in words that a request takes long, or None."""
+    since = job.accepted_at or job.changed_at
+    if now - since > OLD_MS:
+        return f"stuck? rendering for {(now - since) // 3_600_000} h; ask the service about request {job.request_id}"
+    if job.request_status == RequestStatus.QUEUED and now - since > SLOW_MS:
+        return f"in the service's queue for {(now - since) // 60_000} min; busy periods take longer"
+    return None
+
+
+def _answer(world: World, job: Job, request: Request | None) -> None:
+    if request is None:
+        # The next question goes by reference_id; only a 404 to that, for the whole grace, makes it doubtful.
+        world.change(job, doubt_at=job.doubt_at or world.now, next_at=world.now + 1000)
+    elif request.is_completed:
+        world.attempt(job, "render", "completed", f"request {request.id} is completed")
+        world.step(job, Step.COMPLETE, rendered_at=world.now, request_status=request.status, doubt_at=None)
+    elif request.is_failed:
+        message = request.error_message or "the service gives no reason"
+        world.attempt(job, "render", "remote_failed", message)
+        world.step(job, Step.FAIL, code=remote_code(message), message=message, request_status=request.status)
+    else:
+        _still_running(world, job, request)
+
+
+def _still_running(world: World, job: Job, request: Request) -> None:
+    if request.status != job.request_status and request.status not in set(RequestStatus):
+        world.say("odd", f"job {job.id}: unknown status {request.status[:40]!r}, taken as in progress", job=job)
+    _ask_later(world, world.change(job, request_status=request.status, doubt_at=None))
+
+
+def _ask_later(world: World, job: Job) -> None:
+    age = world.now - (job.accepted_at or world.now)
+    wait = OLD_POLL_MS if age > OLD_MS else world.policy.poll.at(job.tries + 1)
+    world.change(job, tries=min(job.tries + 1, 30), next_at=world.now + wait)

@@ -1,0 +1,224 @@
+"""The control thread: one inbox, one `tick`, one wait. It owns the world and is the only writer of the ledger.
+
+Each tick reads the clock once, applies what happened, writes what is about to be done, commits, and only then
+starts it. A crash anywhere loses nothing that was decided, and decides nothing that was not written.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from loguru import logger
+
+from chamelaion_watch import restore
+from chamelaion_watch.core import intake
+from chamelaion_watch.core.errors import InputProblem
+from chamelaion_watch.core.messages import (
+    Action,
+    Command,
+    Deliver,
+    Event,
+    RemoveFiles,
+    StopAsked,
+    Submit,
+    SubmitFailed,
+    WriteNote,
+)
+from chamelaion_watch.core.model import Millis
+from chamelaion_watch.core.planner import plan
+from chamelaion_watch.core.reactions import apply
+from chamelaion_watch.core.submission import WITHDRAWN
+from chamelaion_watch.core.world import Said, World
+from chamelaion_watch.edges.clock import Clock
+from chamelaion_watch.edges.ledger.protocol import EventRow, Ledger
+
+LOOK_FOR_COMMANDS_MS = 1_000  # surface.md: commands apply within a second
+STOP_WITHIN_MS = 8_000  # then the process leaves with the ledger committed, whatever still runs
+ENDING = (Submit, Deliver, WriteNote, RemoveFiles)  # what a stop waits for: it leaves traces
+
+
+class Starter(Protocol):
+    """What a tick needs of `effects`; the simulation has its own."""
+
+    def start(self, action: Action) -> None: ...
+    def grant(self, job_id: int, until: Millis) -> None: ...
+    def deny(self, job_id: int, why: str) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Daemon:
+    """A world, its ledger and its hands; `after_tick` is called with the world when everything is committed."""
+
+    def __init__(
+        self,
+        world: World,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        after_tick: Callable[[World], None] = lambda _: None,
+        heartbeat: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.world = world
+        self.effects: Starter | None = None
+        self._ledger = ledger
+        self._clock = clock
+        self._after_tick = after_tick
+        self._heartbeat = heartbeat
+        self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._roots = ledger.roots()
+        self._gate_row: dict[str, Any] | None = None
+        self._told: list[Said] = []
+
+    def post(self, event: Event) -> None:
+        """Put an event into the inbox; from any thread, or a signal handler."""
+        self._inbox.put(event)
+
+    def run(self) -> None:
+        """Tick until a stop is asked for and what leaves traces has ended, or 8 s have passed."""
+        wake_at: Millis = 0
+        stop_by: Millis | None = None
+        while stop_by is None or not self._may_leave(stop_by):
+            events = self._wait(wake_at)
+            self._heartbeat()
+            if events or self._clock.now() >= wake_at or self._ledger.has_news():
+                wake_at = self.tick(events)
+            if self.world.is_stopping and stop_by is None:
+                stop_by = self._clock.now() + STOP_WITHIN_MS
+                self._hands().stop()
+
+    def tick(self, events: Iterable[Event]) -> Millis:
+        """Take in what happened, decide, write, start; returns when to tick again at the latest."""
+        world = self.world
+        world.now, world.chance = self._clock.now(), self._clock.chance()
+        with self._ledger.transaction():
+            for event in (*self._commands(), *events):
+                apply(world, event)
+            intake.take_in(world)
+            self._write()
+            made = plan(world)
+            actions = [action for action in made.actions if self._is_ours(action)]
+            self._write()
+        self._answer_uploads()
+        for action in actions:
+            world.running[action] = world.now
+            self._hands().start(action)
+        self._log()
+        self._after_tick(world)
+        return made.wake_at
+
+    # -- inside ---------------------------------------------------------------------------------------
+
+    def _wait(self, wake_at: Millis) -> list[Event]:
+        """Return what the inbox holds, waiting until `wake_at` for the first, but no longer than a second."""
+        wait_ms = max(0, min(wake_at - self._clock.now(), LOOK_FOR_COMMANDS_MS))
+        events: list[Event] = []
+        try:
+            events.append(self._inbox.get(timeout=wait_ms / 1000) if wait_ms else self._inbox.get_nowait())
+            while True:
+                events.append(self._inbox.get_nowait())
+        except queue.Empty:
+            return events
+
+    def _commands(self) -> list[Command]:
+        rows = self._ledger.new_commands()
+        return [
+            Command(row.id, row.verb, row.args, self._ledger.job(int(row.args["job"])) if "job" in row.args else None)
+            for row in rows
+        ]
+
+    def _write(self) -> None:
+        """Put all that changed into the transaction; new jobs get their ids here."""
+        world, ledger = self.world, self._ledger
+        for job in world.new_jobs:
+            added = ledger.add_job(job)
+            world.book.put(added)
+            world.attempt(added, "queue", "queued", f"{added.video.path} + {added.audio.path}")
+            world.say("job", f"{added.root}/{added.key}: {added.state}", job=added)
+        for job_id in world.changed:
+            ledger.save_job(world.book.jobs[job_id])
+        for attempt in world.attempts:
+            ledger.add_attempt(attempt)
+        for folder in world.folders.values():
+            name = folder.policy.name
+            for source in folder.identified:
+                ledger.remember_file(name, source.path, source.signature, source.sha256)
+            if folder.forgotten:
+                ledger.forget_files(name, folder.forgotten)
+            folder.identified.clear()
+            folder.forgotten.clear()
+        for note in world.noted:
+            ledger.save_note(restore.note_row(note, world.now))
+        for root, subject in world.unnoted:
+            ledger.drop_note(root, subject)
+        for command_id, answer in world.finished_commands:
+            ledger.finish_command(command_id, world.now, answer)
+        for line in world.said:
+            ledger.add_event(EventRow(world.now, line.kind, line.text, line.job_id, line.root))
+        self._told += world.said
+        self._write_roots()
+        self._write_gate()
+        world.finished_commands.clear()
+        world.said.clear()
+        for written in (world.new_jobs, world.changed, world.attempts, world.noted, world.unnoted):
+            written.clear()
+
+    def _write_roots(self) -> None:
+        world = self.world
+        if not world.is_roots_changed:
+            return
+        world.is_roots_changed = False
+        for name, folder in world.folders.items():
+            if not folder.is_scanned:
+                continue
+            row = restore.root_row(folder, self._roots.get(name), world.now)
+            if row != self._roots.get(name):
+                self._ledger.save_root(row)
+                self._ledger.unhold(name)
+                self._ledger.hold(name, sorted(folder.held))
+                self._roots[name] = row
+
+    def _write_gate(self) -> None:
+        row = restore.gate_row(self.world)
+        if row != self._gate_row:
+            self._ledger.save_gate(row)
+            self._gate_row = row
+
+    def _is_ours(self, action: Action) -> bool:
+        """Claim a submission in the ledger by compare-and-set; one that another has is none of ours."""
+        if not isinstance(action, Submit):
+            return True
+        self.world.changed.pop(action.job.id, None)
+        if self._ledger.claim_job(action.job):
+            return True
+        taken = InputProblem("another row or daemon is submitting this run", code=WITHDRAWN)
+        self.post(SubmitFailed(action, taken, may_be_taken=False))
+        return False
+
+    def _answer_uploads(self) -> None:
+        """Committed: now, and not before, an upload may finish."""
+        for job_id, until in self.world.leave.items():
+            self._hands().grant(job_id, until)
+        for job_id, why in self.world.denied.items():
+            self._hands().deny(job_id, why)
+        for job_id in self.world.cancelling:
+            self._hands().deny(job_id, "it was cancelled")
+        self.world.leave.clear()
+
+    def _log(self) -> None:
+        told, self._told = self._told, []
+        for line in told:
+            logger.log("WARNING" if line.is_warning else "INFO", "{}", line.text)
+
+    def _may_leave(self, stop_by: Millis) -> bool:
+        return self._clock.now() >= stop_by or not any(isinstance(action, ENDING) for action in self.world.running)
+
+    def _hands(self) -> Starter:
+        assert self.effects is not None, "effects are set before the first tick"
+        return self.effects
+
+
+def stop(daemon: Daemon, reason: str) -> None:
+    """Ask a daemon to stop; from any thread, or a signal handler."""
+    daemon.post(StopAsked(reason))

@@ -1,0 +1,69 @@
+"""Jobs as rows and rows as jobs: names are the columns of `schema`, paths and names travel as bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from chamelaion_watch.core.model import Job, JobState, Options, Signature, Source
+
+_AS_BYTES = ("key", "name", "folder", "stem", "output")
+_AS_BOOL = ("is_superseded", "must_look_up")
+_PLAIN = tuple(
+    name for name in Job.__slots__ if name not in {"video", "audio", "options", "state", *_AS_BYTES, *_AS_BOOL}
+)
+
+
+def job_to_row(job: Job) -> dict[str, Any]:
+    """Return the job as a row, without its id."""
+    row: dict[str, Any] = {name: getattr(job, name) for name in _PLAIN}
+    row.update({name: encode(getattr(job, name)) for name in _AS_BYTES})
+    row.update({name: int(getattr(job, name)) for name in _AS_BOOL})
+    row.update(_source_to_row("video", job.video) | _source_to_row("audio", job.audio))
+    row["options"] = json.dumps(asdict(job.options), sort_keys=True)
+    row["state"] = str(job.state)
+    del row["id"]
+    return row
+
+
+def job_from_row(row: Mapping[str, Any]) -> Job:
+    """Return the row as a job."""
+    values: dict[str, Any] = {name: row[name] for name in _PLAIN}
+    values.update({name: decode(row[name]) for name in _AS_BYTES})
+    values.update({name: bool(row[name]) for name in _AS_BOOL})
+    options = json.loads(row["options"])
+    return Job(
+        **values,
+        video=_source_from_row("video", row),
+        audio=_source_from_row("audio", row),
+        options=Options(**{name: options[name] for name in Options.__slots__ if name in options}),
+        state=JobState(row["state"]),
+    )
+
+
+def encode(path: str | None) -> bytes | None:
+    return None if path is None else os.fsencode(path)
+
+
+def decode(path: bytes | None) -> str | None:
+    return None if path is None else os.fsdecode(path)
+
+
+def _source_to_row(prefix: str, source: Source) -> dict[str, Any]:
+    return {
+        f"{prefix}_path": encode(source.path),
+        f"{prefix}_size": source.signature.size,
+        f"{prefix}_mtime_ns": source.signature.mtime_ns,
+        f"{prefix}_sha256": source.sha256,
+    }
+
+
+def _source_from_row(prefix: str, row: Mapping[str, Any]) -> Source:
+    return Source(
+        os.fsdecode(row[f"{prefix}_path"]),
+        Signature(row[f"{prefix}_size"], row[f"{prefix}_mtime_ns"]),
+        row[f"{prefix}_sha256"],
+    )

@@ -1,0 +1,425 @@
+"""The ledger on SQLite: one file on a local disk, WAL, synchronous=FULL (NORMAL lost a committed row on power loss).
+
+The daemon holds a lock on the file beside it (`daemon.lock`); commands of other processes open the ledger without
+it and only look, or append to `commands`. A ledger that is damaged, newer than this version or not ours is refused
+loudly and never replaced: an empty ledger would pay for everything again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from chamelaion_watch.core.errors import LedgerUnavailable
+from chamelaion_watch.core.model import Attempt, Job, JobState, Millis, RelPath, Signature
+from chamelaion_watch.edges.ledger.protocol import CommandRow, EventRow, NoteRow, RootRow
+from chamelaion_watch.edges.ledger.rows import encode, job_from_row, job_to_row
+from chamelaion_watch.edges.ledger.schema import MIGRATIONS
+
+FILE = "ledger.sqlite3"
+LOCK = "daemon.lock"
+APPLICATION_ID = 0x63776C31  # "cwl1": not some other program's database
+BUSY_TIMEOUT_S = 10.0
+
+
+class LedgerHeld(LedgerUnavailable):
+    """Another daemon serves this ledger."""
+
+    code = "ledger_held"
+
+
+class LedgerMissing(LedgerUnavailable):
+    """There is no ledger yet."""
+
+    code = "no_ledger"
+
+
+class DaemonLock:
+    """The mark of the one daemon of a ledger: an flock, which dies with its process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LOCK
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file = self._path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise LedgerUnavailable(
+                f"cannot use the state folder {folder}: {error.strerror}; make it writable for this user, "
+                "or set another one as `state`"
+            ) from error
+
+    def take(self) -> None:
+        """Become the one daemon; raises LedgerHeld with the other's process id."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.seek(0)
+            other = self._file.read(20).strip() or "unknown"
+            self._file.close()
+            raise LedgerHeld(
+                f"another daemon (pid {other}) already serves the ledger in {self._path.parent}; stop it first, "
+                "or give this one its own config with another `state`"
+            ) from None
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def release(self) -> None:
+        self._file.close()
+
+
+def holder(folder: Path) -> int | None:
+    """Return the process id of the daemon that serves this ledger now, or None."""
+    try:
+        with (folder / LOCK).open("r", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return int(file.read(20).strip() or 0)
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+class SqliteLedger:
+    """The engine for one host; `must_exist` is for commands that look and must never create a ledger."""
+
+    def __init__(self, folder: Path, *, must_exist: bool = False) -> None:
+        self._path = folder / FILE
+        if must_exist and not self._path.exists():
+            raise LedgerMissing(
+                f"no ledger at {self._path}: the daemon has not run with this configuration yet; "
+                "start `chamelaion-watch run`, or name the right --config"
+            )
+        with _translated(self._path):
+            if not must_exist:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._db = _connect(self._path)
+        try:
+            with _translated(self._path):
+                _check(self._db, self._path)
+                _migrate(self._db, self._path)
+                self.ledger_id = self._meta("ledger_id")
+        except BaseException:
+            self._db.close()
+            raise
+        self.owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._seen_version = -1
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit what happens inside, durably, or nothing of it."""
+        with _translated(self._path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    # -- jobs -----------------------------------------------------------------------------------------
+
+    def add_job(self, job: Job) -> Job:
+        """Store a new job and return it with its id."""
+        row = job_to_row(job)
+        columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
+        cursor = self._run(f"INSERT INTO jobs ({columns}) VALUES ({marks}) RETURNING id", row)
+        return job_from_row({**row, "id": cursor.fetchone()["id"]})
+
+    def save_job(self, job: Job) -> bool:
+        """Store a changed job; False, and nothing is stored, if another owner has fenced us off."""
+        row = job_to_row(job)
+        changes = ", ".join(f"{name} = :{name}" for name in row)
+        cursor = self._run(f"UPDATE jobs SET {changes} WHERE id = :id AND fence = :fence", {**row, "id": job.id})
+        return cursor.rowcount == 1
+
+    def claim_job(self, job: Job) -> bool:
+        """Store a job that is about to be sent, if it is not marked as sent yet, nor any other row of its run."""
+        row = job_to_row(job)
+        changes = ", ".join(f"{name} = :{name}" for name in row)
+        try:
+            cursor = self._db.execute(
+                f"UPDATE jobs SET {changes} WHERE id = :id AND fence = :fence AND sent_at IS NULL",
+                {**row, "id": job.id},
+            )
+        except sqlite3.IntegrityError:  # one_sender
+            return False
+        return cursor.rowcount == 1
+
+    def job(self, job_id: int) -> Job | None:
+        row = self._run("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return job_from_row(row) if row else None
+
+    def jobs(
+        self,
+        *,
+        states: Iterable[JobState] | None = None,
+        root: str | None = None,
+        since: Millis | None = None,
+        limit: int | None = None,
+    ) -> list[Job]:
+        """Return jobs, oldest first; with a limit the newest of them."""
+        wheres, values = ["1"], list[Any]()
+        if states is not None:
+            names = [str(state) for state in states]
+            wheres.append(f"state IN ({', '.join('?' * len(names))})")
+            values += names
+        if root is not None:
+            wheres.append("root = ?")
+            values.append(root)
+        if since is not None:
+            wheres.append("changed_at >= ?")
+            values.append(since)
+        sql = f"SELECT * FROM jobs WHERE {' AND '.join(wheres)} ORDER BY id DESC LIMIT ?"
+        rows = self._run(sql, (*values, -1 if limit is None else limit)).fetchall()
+        return [job_from_row(row) for row in reversed(rows)]
+
+    def latest_jobs(self) -> list[Job]:
+        """Return the newest job of each pair."""
+        sql = "SELECT * FROM jobs WHERE id IN (SELECT max(id) FROM jobs GROUP BY root, key) ORDER BY id"
+        return [job_from_row(row) for row in self._run(sql)]
+
+    def count_jobs(self) -> dict[str, int]:
+        rows = self._run("SELECT state, count(*) AS n FROM jobs GROUP BY state").fetchall()
+        return {row["state"]: row["n"] for row in rows}
+
+    def accepted_since(self, since: Millis) -> list[Millis]:
+        """Return when the service took each submission since then: what `max_jobs_per_day` brakes."""
+        rows = self._run("SELECT at FROM attempts WHERE step = 'accept' AND at >= ? ORDER BY at", (since,))
+        return [row["at"] for row in rows]
+
+    def add_attempt(self, attempt: Attempt) -> None:
+        self._run(
+            "INSERT INTO attempts (job_id, at, step, code, message, http_status) VALUES (?, ?, ?, ?, ?, ?)",
+            (attempt.job_id, attempt.at, attempt.step, attempt.code, _clean(attempt.message), attempt.http_status),
+        )
+
+    def attempts(self, job_id: int) -> list[Attempt]:
+        sql = "SELECT job_id, at, step, code, message, http_status FROM attempts WHERE job_id = ? ORDER BY at, rowid"
+        return [Attempt(**dict(row)) for row in self._run(sql, (job_id,))]
+
+    # -- what the disk was seen to hold -----------------------------------------------------------------
+
+    def remember_file(self, root: str, path: RelPath, signature: Signature, sha256: str) -> None:
+        self._run(
+            "INSERT OR REPLACE INTO files (root, path, size, mtime_ns, sha256) VALUES (?, ?, ?, ?, ?)",
+            (root, encode(path), signature.size, signature.mtime_ns, sha256),
+        )
+
+    def forget_files(self, root: str, paths: Sequence[RelPath]) -> None:
+        rows = [(root, encode(path)) for path in paths]
+        with _translated(self._path):
+            self._db.executemany("DELETE FROM files WHERE root = ? AND path = ?", rows)
+
+    def files(self, root: str) -> dict[RelPath, tuple[Signature, str]]:
+        """Return the content identities that were taken under this root, by path."""
+        rows = self._run("SELECT path, size, mtime_ns, sha256 FROM files WHERE root = ?", (root,))
+        return {os.fsdecode(row[0]): (Signature(row[1], row[2]), row[3]) for row in rows}
+
+    def hold(self, root: str, keys: Sequence[RelPath]) -> None:
+        rows = [(root, encode(key)) for key in keys]
+        with _translated(self._path):
+            self._db.executemany("INSERT OR IGNORE INTO held (root, key) VALUES (?, ?)", rows)
+
+    def unhold(self, root: str) -> None:
+        self._run("DELETE FROM held WHERE root = ?", (root,))
+
+    def held(self, root: str) -> set[RelPath]:
+        return {os.fsdecode(row["key"]) for row in self._run("SELECT key FROM held WHERE root = ?", (root,))}
+
+    # -- roots, notes, gate -----------------------------------------------------------------------------
+
+    def roots(self) -> dict[str, RootRow]:
+        return {row["name"]: _root(row) for row in self._run("SELECT * FROM roots")}
+
+    def save_root(self, root: RootRow) -> None:
+        row = {name: getattr(root, name) for name in RootRow.__slots__} | {"path": encode(root.path)}
+        marks = ", ".join(f":{name}" for name in row)
+        self._run(f"INSERT OR REPLACE INTO roots ({', '.join(row)}) VALUES ({marks})", row)
+
+    def notes(self) -> list[NoteRow]:
+        return [
+            NoteRow(
+                root=row["root"],
+                subject=os.fsdecode(row["subject"]),
+                kind=row["kind"],
+                paths=tuple(os.fsdecode(path) for path in bytes(row["paths"]).split(b"\0")),
+                digest=row["digest"],
+                written_at=row["written_at"],
+            )
+            for row in self._run("SELECT * FROM notes")
+        ]
+
+    def save_note(self, note: NoteRow) -> None:
+        paths = b"\0".join(os.fsencode(path) for path in note.paths)
+        self._run(
+            "INSERT OR REPLACE INTO notes (root, subject, kind, paths, digest, written_at) VALUES (?, ?, ?, ?, ?, ?)",
+            (note.root, encode(note.subject), note.kind, paths, note.digest, note.written_at),
+        )
+
+    def drop_note(self, root: str, subject: str) -> None:
+        self._run("DELETE FROM notes WHERE root = ? AND subject = ?", (root, encode(subject)))
+
+    def gate(self) -> dict[str, Any] | None:
+        row = self._run("SELECT body FROM gate").fetchone()
+        return dict(json.loads(row["body"])) if row else None
+
+    def save_gate(self, row: Mapping[str, Any]) -> None:
+        self._run("INSERT OR REPLACE INTO gate (id, body) VALUES (1, ?)", (json.dumps(dict(row)),))
+
+    # -- people -----------------------------------------------------------------------------------------
+
+    def add_command(self, verb: str, args: Mapping[str, str], at: Millis) -> int:
+        """Append a person's wish; the daemon applies it within a second of seeing it, or when it is up again."""
+        sql = "INSERT INTO commands (at, verb, args) VALUES (?, ?, ?) RETURNING id"
+        return int(self._run(sql, (at, verb, json.dumps(dict(args)))).fetchone()["id"])
+
+    def new_commands(self) -> list[CommandRow]:
+        rows = self._run("SELECT * FROM commands WHERE applied_at IS NULL ORDER BY id").fetchall()
+        return [_command(row) for row in rows]
+
+    def command(self, command_id: int) -> CommandRow | None:
+        row = self._run("SELECT * FROM commands WHERE id = ?", (command_id,)).fetchone()
+        return _command(row) if row else None
+
+    def finish_command(self, command_id: int, at: Millis, result: str) -> None:
+        self._run("UPDATE commands SET applied_at = ?, result = ? WHERE id = ?", (at, result, command_id))
+
+    def has_news(self) -> bool:
+        """Say whether another process has committed since the last call: cheap enough for once a second."""
+        version = int(self._run("PRAGMA data_version").fetchone()[0])
+        is_news, self._seen_version = version != self._seen_version, version
+        return is_news
+
+    # -- telling ----------------------------------------------------------------------------------------
+
+    def add_event(self, event: EventRow) -> None:
+        self._run(
+            "INSERT INTO events (at, kind, text, job_id, root) VALUES (?, ?, ?, ?, ?)",
+            (event.at, event.kind, _clean(event.text), event.job_id, event.root),
+        )
+
+    def events(self, *, job_id: int | None = None, limit: int = 100) -> list[EventRow]:
+        where = "job_id IS ?" if job_id is not None else "? IS NULL"
+        sql = f"SELECT at, kind, text, job_id, root FROM events WHERE {where} ORDER BY id DESC LIMIT ?"
+        return [EventRow(**dict(row)) for row in reversed(self._run(sql, (job_id, limit)).fetchall())]
+
+    def save_snapshot(self, at: Millis, body: str) -> None:
+        """Store what `status` shows; one row, for one daemon serves this ledger."""
+        self._run("DELETE FROM snapshots WHERE owner != ?", (self.owner,))
+        self._run("INSERT OR REPLACE INTO snapshots (owner, at, body) VALUES (?, ?, ?)", (self.owner, at, body))
+
+    def snapshots(self) -> list[tuple[str, Millis, str]]:
+        return [tuple(row) for row in self._run("SELECT owner, at, body FROM snapshots ORDER BY at DESC")]
+
+    def prune(self, before: Millis) -> int:
+        """Drop history from before then: superseded and cancelled rows, and done rows but each pair's newest."""
+        old = (
+            "SELECT id FROM jobs WHERE changed_at < :before AND (state IN ('superseded', 'cancelled')"
+            " OR (state = 'done' AND id NOT IN (SELECT max(id) FROM jobs GROUP BY root, key)))"
+        )
+        with self.transaction():
+            self._run(f"DELETE FROM attempts WHERE job_id IN ({old})", {"before": before})
+            count = self._run(f"DELETE FROM jobs WHERE id IN ({old})", {"before": before}).rowcount
+            self._run("DELETE FROM events WHERE at < ?", (before,))
+            self._run("DELETE FROM commands WHERE applied_at < ?", (before,))
+        return count
+
+    def is_sound(self) -> bool:
+        """Run SQLite's integrity check."""
+        return bool(self._run("PRAGMA integrity_check").fetchone()[0] == "ok")
+
+    def _meta(self, name: str) -> str:
+        return str(self._run("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()["value"])
+
+    def _run(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Cursor:
+        with _translated(self._path):
+            return self._db.execute(sql, values)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    db.row_factory = sqlite3.Row
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA trusted_schema = OFF")
+    return db
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    """Refuse what is not a sound ledger of ours, before anything is written to it."""
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if tables and application != APPLICATION_ID:
+        raise LedgerUnavailable(f"{path} is not a ledger of chamelaion-watch; move it away, or set another `state`")
+    if version > len(MIGRATIONS):
+        raise LedgerUnavailable(
+            f"the ledger {path} has schema version {version}, this program knows up to {len(MIGRATIONS)}: it was "
+            "written by a newer version; install that version again"
+        )
+    if tables and (finding := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+        raise LedgerUnavailable(f"the ledger {path} is damaged ({finding}); {RESTORE}")
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    """Bring the schema to this version, one step per transaction; a copy of an older ledger is kept beside it."""
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if 0 < version < len(MIGRATIONS):
+        with contextlib.closing(sqlite3.connect(path.with_name(f"{FILE}.v{version}"))) as copy:
+            db.backup(copy)
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        db.executescript(
+            f"BEGIN IMMEDIATE; {script} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; "
+            f"INSERT OR IGNORE INTO meta VALUES ('ledger_id', '{uuid.uuid4()}'); COMMIT;"
+        )
+    path.chmod(0o600)
+
+
+RESTORE = (
+    "nothing will be submitted without it; restore it from a backup, or, if it is truly lost, move it away and start "
+    "again: pairs that are already paid for are then found at the service by their reference ids"
+)
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        text = str(error)
+        if "locked" in text or "busy" in text:
+            raise LedgerUnavailable(f"the ledger {path} is locked by another process for over 10 s: {text}") from error
+        if "full" in text:
+            raise LedgerUnavailable(f"no space left for the ledger {path}: free some, then start again") from error
+        if "readonly" in text or "unable to open" in text:
+            raise LedgerUnavailable(f"cannot write the ledger {path}: {text}; check its owner and mode") from error
+        raise LedgerUnavailable(f"the ledger {path} cannot be used: {text}; {RESTORE}") from error
+    except OSError as error:
+        raise LedgerUnavailable(f"cannot use the ledger {path}: {error.strerror}") from error
+
+
+def _root(row: sqlite3.Row) -> RootRow:
+    flags = {name: bool(row[name]) for name in ("has_sentinel", "is_read_only", "is_held", "is_paused")}
+    return RootRow(**{**dict(row), **flags, "path": os.fsdecode(row["path"])})
+
+
+def _command(row: sqlite3.Row) -> CommandRow:
+    return CommandRow(row["id"], row["at"], row["verb"], json.loads(row["args"]), row["applied_at"], row["result"])
+
+
+def _clean(text: str) -> str:
+    """Make a text storable: undecodable bytes of names become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

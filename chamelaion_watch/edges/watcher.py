@@ -1,0 +1,203 @@
+"""Hints that something happened in a root: watchdog's events, boiled down to "have a look".
+
+Never the truth: events are lost when queues overflow, do not exist on shares and die with their folder. A hint only
+wakes the scan, at most one per root each 100 ms, and the last event is never without one. On network file systems
+do not watch at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from watchdog.events import FileSystemEvent
+    from watchdog.observers.api import BaseObserver, ObservedWatch
+
+GAP_S = 0.1
+
+_LIMITS = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}
+_LIMITS_FOLDER = "/proc/sys/fs/inotify"
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Return device and inode of a root, None if it is not there: another identity needs another `watch`.
+
+    Compared from sweep to sweep only, and only where events are delivered: inodes lie on shares.
+    """
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+class Watcher:
+    """Calls `on_hint` with a root's name, in a thread of its own, soon after something changed there."""
+
+    def __init__(self, on_hint: Callable[[str], None]) -> None:
+        self._hints = _Hints(on_hint)
+        self._observer: BaseObserver | None = None
+        self._watches: dict[str, ObservedWatch] = {}
+        self._overflow = _OverflowListener(self._hint_all)
+        self.reason = ""  # why the last `watch` returned False, and what to do
+
+    def watch(self, root_name: str, path: str, recursive: bool) -> bool:
+        """Watch a root, anew if it was watched before; False, and a `reason`, if that cannot be had.
+
+        Walks the folders below, so it takes a while on a large tree.
+        """
+        self.unwatch(root_name)
+        try:
+            self._watches[root_name] = self._schedule(root_name, os.path.realpath(path), recursive)
+            self._check_room()
+        except OSError as error:
+            self.unwatch(root_name)  # half a watch hides that it is half, and takes the user's watches from others
+            self.reason = _reason(path, error)
+            return False
+        self.reason = ""
+        return True
+
+    def unwatch(self, root_name: str) -> None:
+        """Stop watching a root; nothing happens if it is not watched."""
+        watch = self._watches.pop(root_name, None)
+        if watch and self._observer:
+            with contextlib.suppress(KeyError, OSError):
+                self._observer.unschedule(watch)
+
+    def is_alive(self, root_name: str) -> bool:
+        """Say whether the root's events still have a thread that reads them: one dies with its folder."""
+        watch = self._watches.get(root_name)
+        if watch is None or self._observer is None or not self._observer.is_alive():
+            return False
+        return any(emitter.watch == watch and emitter.is_alive() for emitter in self._observer.emitters)
+
+    def close(self) -> None:
+        """End all threads; no hint comes after this."""
+        self._watches.clear()
+        logging.getLogger("watchdog").removeHandler(self._overflow)
+        if self._observer:
+            self._observer.stop()
+            self._observer.join()
+            self._observer = None
+        self._hints.close()
+
+    def _schedule(self, root_name: str, path: str, recursive: bool) -> ObservedWatch:
+        from watchdog import events  # half of our start-up time: only who watches pays it
+
+        # Never opened, modified or attribute events: watchdog's own walk would make more of them for ever (7.1, from
+        # 5,000 folders on). Files in a folder that is moved in come as created; their sub-folders need DirCreated.
+        wanted: list[type[FileSystemEvent]] = [
+            events.FileClosedEvent,
+            events.FileCreatedEvent,
+            events.FileMovedEvent,
+            events.FileDeletedEvent,
+            events.DirCreatedEvent,
+            events.DirMovedEvent,
+            events.DirDeletedEvent,
+        ]
+
+        class Handler(events.FileSystemEventHandler):
+            def __init__(self, hints: _Hints) -> None:
+                self._hints = hints
+
+            def dispatch(self, event: FileSystemEvent) -> None:  # noqa: ARG002 - a hint does not say what
+                self._hints.add(root_name)
+
+        return self._running().schedule(Handler(self._hints), path, recursive=recursive, event_filter=wanted)
+
+    def _running(self) -> BaseObserver:
+        if self._observer is None:
+            from watchdog.observers import Observer
+
+            self._observer = Observer()
+            self._observer.daemon = True
+            self._observer.start()
+            logging.getLogger("watchdog").addHandler(self._overflow)
+        return self._observer
+
+    def _check_room(self) -> None:
+        """Raise OSError if no more folder can be watched: watchdog 7.1 skips sub-folders beyond the limit silently."""
+        from watchdog.events import FileClosedEvent, FileSystemEventHandler
+
+        with tempfile.TemporaryDirectory(prefix="chamelaion-watch-") as folder:
+            observer = self._running()
+            observer.unschedule(observer.schedule(FileSystemEventHandler(), folder, event_filter=[FileClosedEvent]))
+
+    def _hint_all(self) -> None:
+        for root_name in list(self._watches):
+            self._hints.add(root_name)
+
+
+class _Hints:
+    """Gathers the names of roots and passes them on, each at most once per gap, from a thread of its own."""
+
+    def __init__(self, on_hint: Callable[[str], None]) -> None:
+        self._on_hint = on_hint
+        self._changed = threading.Condition()
+        self._pending: set[str] = set()
+        self._is_closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, root_name: str) -> None:
+        """Note a hint; never blocks, whatever `on_hint` does."""
+        with self._changed:
+            if self._thread is None and not self._is_closed.is_set():
+                self._thread = threading.Thread(target=self._run, name="hints", daemon=True)
+                self._thread.start()
+            self._pending.add(root_name)
+            self._changed.notify()
+
+    def close(self) -> None:
+        self._is_closed.set()
+        with self._changed:
+            self._changed.notify()
+        if self._thread and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_closed.is_set():
+            for root_name in sorted(self._taken()):
+                self._on_hint(root_name)
+            self._is_closed.wait(GAP_S)
+
+    def _taken(self) -> set[str]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._pending or self._is_closed.is_set())
+            taken, self._pending = self._pending, set()
+            return set() if self._is_closed.is_set() else taken
+
+
+class _OverflowListener(logging.Handler):
+    """Hears watchdog log that events were lost: it tells nobody else (7.1)."""
+
+    def __init__(self, on_overflow: Callable[[], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._on_overflow = on_overflow
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "overflow" in record.getMessage():
+            self._on_overflow()
+
+
+def _reason(path: str, error: OSError) -> str:
+    name = _LIMITS.get(error.errno or 0)
+    words = error.strerror or str(error)
+    if name is None:
+        return f"{path}: cannot be watched ({words}); new files are found by the regular scan"
+    advice = f"raise it with `sysctl fs.inotify.{name}=…`; until then new files are found by the regular scan"
+    return f"{path}: the limit fs.inotify.{name} of {_limit(name)} is reached: {advice}"
+
+
+def _limit(name: str) -> str:
+    try:
+        return (Path(_LIMITS_FOLDER) / name).read_text().strip()
+    except OSError:
+        return "an unknown number"

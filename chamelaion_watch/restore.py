@@ -1,0 +1,103 @@
+"""The world as a ledger remembers it: what a start and a restart begin with.
+
+Nothing here is special to a crash: rows are read, what was being sent when the process died is sorted out by
+`submission.recovered`, and everything else is planned again from the rows as they are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from chamelaion_watch.core import gate, submission
+from chamelaion_watch.core.folder import Folder
+from chamelaion_watch.core.lifecycle import FINAL
+from chamelaion_watch.core.model import JobState, Millis
+from chamelaion_watch.core.policy import FolderPolicy, Policy
+from chamelaion_watch.core.world import DAY_MS, HISTORY, Note, Pause, World
+from chamelaion_watch.edges.ledger.protocol import Ledger, NoteRow, RootRow
+
+
+def restore(
+    ledger: Ledger, policy: Policy, folders: Iterable[FolderPolicy], *, now: Millis, utc_offset_s: int = 0
+) -> World:
+    """Read the ledger into a world; rows that were being sent are sorted out, to be written by the first tick."""
+    world = World(policy, now=now, utc_offset_s=utc_offset_s)
+    _read_jobs(world, ledger)
+    _read_gate(world, ledger.gate())
+    roots = ledger.roots()
+    for folder_policy in folders:
+        folder = _folder(world, ledger, folder_policy, roots.get(folder_policy.name))
+        world.folders[folder_policy.name] = folder
+    for row in ledger.notes():
+        world.notes[row.root, row.subject] = Note(row.root, row.subject, row.kind, row.paths, row.digest)
+    world.accepted_at.extend(ledger.accepted_since(now - DAY_MS))
+    for job in world.book.of(JobState.SUBMITTING):
+        submission.recovered(world, job)
+    return world
+
+
+def gate_row(world: World) -> dict[str, Any]:
+    """Return the account's state as the ledger keeps it: the gate, and a person's pause."""
+    pause = world.pause
+    paused = None if pause is None else [pause.reason, pause.until_at, pause.since_at]
+    return {"gate": gate.to_row(world.gate), "pause": paused}
+
+
+def root_row(folder: Folder, before: RootRow | None, now: Millis) -> RootRow:
+    """Return what is to be remembered of a root."""
+    facts = folder.facts
+    return RootRow(
+        name=folder.policy.name,
+        path=folder.policy.path,
+        first_seen_at=before.first_seen_at if before else now,
+        mount_source=facts.mount_source if facts else None,
+        mount_type=facts.mount_type if facts else None,
+        has_sentinel=bool(facts and facts.has_sentinel) or bool(before and before.has_sentinel),
+        is_read_only=bool(facts and facts.is_read_only),
+        is_held=bool(folder.held),
+        is_paused=folder.is_paused,
+        paused_until=folder.paused_until,
+        pause_reason=folder.pause_reason,
+    )
+
+
+def note_row(note: Note, now: Millis) -> NoteRow:
+    return NoteRow(note.root, note.subject, note.kind, note.paths, note.digest, now)
+
+
+def _read_jobs(world: World, ledger: Ledger) -> None:
+    for job in ledger.latest_jobs():
+        world.book.put(job)
+    for job in ledger.jobs(states=[state for state in JobState if state not in FINAL]):
+        world.book.put(job)
+        world.history[job.id] = deque(ledger.attempts(job.id), maxlen=HISTORY)
+
+
+def _read_gate(world: World, row: dict[str, Any] | None) -> None:
+    if row is None:
+        return
+    world.gate = gate.restored(gate.from_row(row["gate"]), world.now, world.policy)
+    if row["pause"] is not None:
+        world.pause = Pause(*row["pause"])
+
+
+def _folder(world: World, ledger: Ledger, policy: FolderPolicy, row: RootRow | None) -> Folder:
+    """A root; its remembered files need no second gate where the pair's job is over."""
+    over = {
+        source.path
+        for job in world.book.of(*FINAL, JobState.FAILED, JobState.RENDERING, JobState.RENDERED, JobState.DOUBTFUL)
+        if job.root == policy.name
+        for source in (job.video, job.audio)
+    }
+    for job in world.book.of(JobState.QUEUED, JobState.SUBMITTING):
+        if job.root == policy.name:
+            over -= {job.video.path, job.audio.path}
+    known = {
+        path: (signature, sha256, path in over) for path, (signature, sha256) in ledger.files(policy.name).items()
+    }
+    folder = Folder(policy, known=known, held=ledger.held(policy.name), is_new=row is None or row.path != policy.path)
+    if row is not None:
+        folder.is_paused, folder.paused_until, folder.pause_reason = row.is_paused, row.paused_until, row.pause_reason
+    return folder
