@@ -129,7 +129,23 @@ class Daemon:
         ]
 
     def _write(self) -> None:
-        """Put all that changed into the transaction; new jobs get their ids here."""
+        """Put all that changed into the transaction."""
+        self._write_jobs()
+        self._write_files()
+        self._write_notes()
+        self._write_roots()
+        self._write_gate()
+        world, ledger = self.world, self._ledger
+        for command_id, answer in world.finished_commands:
+            ledger.finish_command(command_id, world.now, answer)
+        for line in world.said:
+            ledger.add_event(EventRow(world.now, line.kind, line.text, line.job_id, line.root))
+        self._told += world.said
+        world.finished_commands.clear()
+        world.said.clear()
+
+    def _write_jobs(self) -> None:
+        """New jobs get their ids here."""
         world, ledger = self.world, self._ledger
         for job in world.new_jobs:
             added = ledger.add_job(job)
@@ -140,29 +156,27 @@ class Daemon:
             ledger.save_job(world.book.jobs[job_id])
         for attempt in world.attempts:
             ledger.add_attempt(attempt)
-        for folder in world.folders.values():
-            name = folder.policy.name
+        world.new_jobs.clear()
+        world.changed.clear()
+        world.attempts.clear()
+
+    def _write_files(self) -> None:
+        for name, folder in self.world.folders.items():
             for source in folder.identified:
-                ledger.remember_file(name, source.path, source.signature, source.sha256)
+                self._ledger.remember_file(name, source.path, source.signature, source.sha256)
             if folder.forgotten:
-                ledger.forget_files(name, folder.forgotten)
+                self._ledger.forget_files(name, folder.forgotten)
             folder.identified.clear()
             folder.forgotten.clear()
+
+    def _write_notes(self) -> None:
+        world = self.world
         for note in world.noted:
-            ledger.save_note(restore.note_row(note, world.now))
+            self._ledger.save_note(restore.note_row(note, world.now))
         for root, subject in world.unnoted:
-            ledger.drop_note(root, subject)
-        for command_id, answer in world.finished_commands:
-            ledger.finish_command(command_id, world.now, answer)
-        for line in world.said:
-            ledger.add_event(EventRow(world.now, line.kind, line.text, line.job_id, line.root))
-        self._told += world.said
-        self._write_roots()
-        self._write_gate()
-        world.finished_commands.clear()
-        world.said.clear()
-        for written in (world.new_jobs, world.changed, world.attempts, world.noted, world.unnoted):
-            written.clear()
+            self._ledger.drop_note(root, subject)
+        world.noted.clear()
+        world.unnoted.clear()
 
     def _write_roots(self) -> None:
         world = self.world

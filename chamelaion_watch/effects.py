@@ -99,7 +99,7 @@ class Effects:
             event = self._perform(action)
         except WatchError as error:
             event = Failed(action, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the one place that catches everything
             logger.opt(exception=error).error("a defect in {}: {}", type(action).__name__, error)
             event = Failed(action, WatchError(f"a defect of this program: {type(error).__name__}: {error}"))
         self._post(event)
@@ -265,5 +265,3 @@ def _fields(job: Job) -> dict[str, str]:
 
 def _suffix(path: str) -> str:
     return "." + path.rpartition(".")[2].lower()
-
-

@@ -94,9 +94,7 @@ def _folder(world: World, ledger: Ledger, policy: FolderPolicy, row: RootRow | N
     for job in world.book.of(JobState.QUEUED, JobState.SUBMITTING):
         if job.root == policy.name:
             over -= {job.video.path, job.audio.path}
-    known = {
-        path: (signature, sha256, path in over) for path, (signature, sha256) in ledger.files(policy.name).items()
-    }
+    known = {path: (signature, sha256, path in over) for path, (signature, sha256) in ledger.files(policy.name).items()}
     folder = Folder(policy, known=known, held=ledger.held(policy.name), is_new=row is None or row.path != policy.path)
     if row is not None:
         folder.is_paused, folder.paused_until, folder.pause_reason = row.is_paused, row.paused_until, row.pause_reason

@@ -20,7 +20,7 @@ from chamelaion_watch.core.policy import FolderPolicy
 from chamelaion_watch.edges import mounts, outputs
 from chamelaion_watch.edges.clock import Clock, monotonic_s
 from chamelaion_watch.edges.disk import OpenSource, ScanRules, Tree
-from chamelaion_watch.edges.watcher import Watcher
+from chamelaion_watch.edges.watcher import Watcher, identity
 
 
 class RootWork:
@@ -100,14 +100,14 @@ class RootWork:
         """Have changes wake us, where the file system tells of them; anew when another folder took the root's place."""
         if self._watcher is None or mount is None or not mount.delivers_events:
             return False
-        identity = self._watcher.identity(self.path)
-        if identity == self._identity and self._watcher.is_alive(self.policy.name):
+        found = identity(self.path)
+        if found == self._identity and self._watcher.is_alive(self.policy.name):
             return self._has_events
-        self._identity = identity
+        self._identity = found
         self._watcher.unwatch(self.policy.name)
         self._has_events = self._watcher.watch(self.policy.name, self.path, self.policy.recursive)
         if not self._has_events:
-            logger.warning("{}: {}", self.policy.name, self._watcher.reason(self.policy.name))
+            logger.warning("{}: {}", self.policy.name, self._watcher.reason)
         return self._has_events
 
     def _tree_of(self, facts: RootFacts) -> Tree:

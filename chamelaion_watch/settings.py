@@ -33,7 +33,7 @@ from chamelaion_watch.settings_model import (
     section_at,
 )
 from chamelaion_watch.settings_text import effective, example_text, init_text, json_schema, to_yaml
-from chamelaion_watch.settings_values import checked_base_url
+from chamelaion_watch.settings_values import checked_base_url, checked_folder
 from chamelaion_watch.yaml12 import KeyPath
 
 __all__ = [
@@ -144,10 +144,17 @@ def _clashes(data: Any, path: Path, env: Mapping[str, str]) -> Iterator[Problem]
     written = data if isinstance(data, dict) else {}
     folders = written.get("folders")
     valid = {index: _valid_part(folder) for index, folder in enumerate(folders if isinstance(folders, list) else [])}
-    state = str(written.get("state"))
-    is_written = state.startswith("/")
-    place = os.path.normpath(state) if is_written else str(_usual_state_folder(path, env))
-    return clashes({i: folder for i, folder in valid.items() if folder}, place, state_is_written=is_written)
+    state = written.get("state")
+    place = _written_state(state) if state is not None else str(_usual_state_folder(path, env))
+    return clashes({i: folder for i, folder in valid.items() if folder}, place, state_is_written=state is not None)
+
+
+def _written_state(state: object) -> str | None:
+    """Return the state folder, None if it is no folder: then its own problem is enough."""
+    try:
+        return checked_folder(str(state))
+    except ValueError:
+        return None
 
 
 def _valid_part(written: Any) -> FolderSettings | None:
@@ -262,7 +269,7 @@ def _unknown_key(path: KeyPath) -> str:
     key = str(path[-1])
     section = section_at(path[:-1]) or Settings
     near = difflib.get_close_matches(key.lower(), section.model_fields, n=1)
-    if near:
+    if near and (_SECRET.search(near[0]) or not _SECRET.search(key)):
         return f"unknown option; did you mean {near[0]}?"
     if _SECRET.search(key):
         return f"the key never stands in the configuration; put it into one of {', '.join(PLACES)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os.path
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from chamelaion_watch.settings_model import FolderSettings
@@ -28,16 +28,17 @@ class Problem(NamedTuple):
     of_key: bool = False
 
 
-def clashes(folders: Mapping[int, FolderSettings], state: str, *, state_is_written: bool) -> Iterator[Problem]:
+def clashes(folders: Mapping[int, FolderSettings], state: str | None, *, state_is_written: bool) -> Iterator[Problem]:
     """Yield what is wrong between valid folders, by their place in the list, and with the state folder."""
-    landings = {index: landing(folder.output, folder.path) for index, folder in folders.items()}
-    forms = _resolved({state, *(f.path for f in folders.values()), *(to.folder for to in landings.values())})
+    landings = {landing(folder.output, folder.path).folder for folder in folders.values()}
+    forms = path_forms({*([state] if state else []), *(f.path for f in folders.values()), *landings})
     for index, folder in folders.items():
         earlier = [(number, other) for number, other in folders.items() if number < index]
         yield from _twins(index, folder, earlier, forms)
         yield from _same_extensions(index, folder)
         yield from _output(index, folder, folders.values(), forms)
-    yield from _state(folders, state, state_is_written, forms)
+    if state:
+        yield from _state(folders, state, state_is_written, forms)
 
 
 def _twins(
@@ -106,19 +107,20 @@ def _is_within(inner: Forms, outer: Forms) -> bool:
     return any(one == other or one.startswith(other.rstrip("/") + "/") for one in inner for other in outer)
 
 
-def _resolved(paths: Iterable[str]) -> dict[str, Forms]:
-    """Return each path as written and as the disk resolves it, all at once and within a time limit."""
+def path_forms(
+    paths: Collection[str], resolve: Callable[[str], str] = os.path.realpath, within_s: float = _RESOLVE_WITHIN_S
+) -> dict[str, Forms]:
+    """Return each path as written and as `resolve` gives it, all at once; what takes longer counts as written."""
     resolved: dict[str, str] = {}
-    threads = [threading.Thread(target=_resolve, args=(path, resolved), daemon=True) for path in paths]
+
+    def _resolve(path: str) -> None:
+        resolved[path] = resolve(path)
+
+    threads = [threading.Thread(target=_resolve, args=(path,), daemon=True) for path in paths]
     for thread in threads:
         thread.start()
-    patience_s = _RESOLVE_WITHIN_S
     for thread in threads:
-        thread.join(patience_s)
+        thread.join(within_s)
         if thread.is_alive():
-            patience_s = 0.0  # the others have had the same time
+            within_s = 0.0  # the others have had the same time
     return {path: frozenset({path, resolved.get(path, path)}) for path in paths}
-
-
-def _resolve(path: str, into: dict[str, str]) -> None:
-    into[path] = os.path.realpath(path)

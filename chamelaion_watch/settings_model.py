@@ -30,6 +30,7 @@ from chamelaion_watch.settings_values import (
     StatePath,
     Text,
     Whole,
+    checked_folder,
 )
 
 KeepOrMove = Literal["keep", "move"]
@@ -216,9 +217,12 @@ class FolderSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _name_after_folder(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("name") is None and isinstance(data.get("path"), str):
-            return {**data, "name": os.path.basename(os.path.normpath(data["path"])) or "folder"}  # noqa: PTH119
-        return data
+        if not isinstance(data, dict) or data.get("name") is not None:
+            return data
+        try:
+            return {**data, "name": os.path.basename(checked_folder(str(data.get("path"))))}  # noqa: PTH119
+        except ValueError:
+            return {**data, "name": "folder"}  # the path's own problem is enough
 
     @field_validator("on_success", "on_failure")
     @classmethod

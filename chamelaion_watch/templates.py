@@ -10,10 +10,11 @@ import os.path
 import re
 from typing import Final, NamedTuple
 
+from chamelaion_watch.core.naming import Ours
 from chamelaion_watch.core.text import printable
 
 FIELDS: Final = ("dir", "stem", "lang", "name", "date")
-OWN_ENDING: Final = ".lipsync.mp4"  # what every watched folder ignores, so that no result is taken for a new video
+OWN_ENDING: Final = str(Ours.OUTPUT)  # what every watched folder ignores, so that no result is taken for a new video
 _FIELD = re.compile(r"\{([^{}]*)\}")
 
 

@@ -76,8 +76,10 @@ def test_an_error_note_reads_like_this() -> None:
         "It is not tried again by itself.",
         "Delete this note to try again.",
         "",
-        "Technical: 2026-11-22 20:33:05 +01:00; no_face; attempt 2; job 12 run 1; request none; reference"
-         " cw-abcdefghijklmnopqrstuvwxyz; HTTP none; queued 2026-11-22 20:32:05 +01:00",
+        (
+            "Technical: 2026-11-22 20:33:05 +01:00; no_face; attempt 2; job 12 run 1; request none; reference"
+            " cw-abcdefghijklmnopqrstuvwxyz; HTTP none; queued 2026-11-22 20:32:05 +01:00"
+        ),
     ]
 
 

@@ -24,7 +24,9 @@ def _answer(world: World, command: Command) -> str:
     match command.verb:
         case "retry" if "failed" in command.args:
             failed = world.book.of(JobState.FAILED)
-            return "; ".join(intake.again(world, one, "asked for by `retry --failed`") for one in failed) or "none failed"
+            return (
+                "; ".join(intake.again(world, one, "asked for by `retry --failed`") for one in failed) or "none failed"
+            )
         case "retry" if job:
             if job.id not in world.book.jobs:
                 world.book.put(job)

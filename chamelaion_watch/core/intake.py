@@ -25,7 +25,8 @@ def take_in(world: World) -> None:
             _lost(world, folder, key)
         folder.gone.clear()
         for key in list(folder.ready):
-            if (pair := folder.pairs.get(key)) and (sources := folder.sources(pair)) and key not in folder.held:
+            is_wanted = key not in folder.held and (world.only is None or (folder.policy.name, key) in world.only)
+            if is_wanted and (pair := folder.pairs.get(key)) and (sources := folder.sources(pair)):
                 _ready(world, folder, pair, *sources)
         folder.ready.clear()
 
@@ -65,7 +66,7 @@ def cancel(world: World, job: Job, code: str, message: str) -> str:
 # -- a pair is ready ----------------------------------------------------------------------------------
 
 
-def _ready(world: World, folder: Folder, pair: Pair, video: Source, audio: Source) -> None:
+def _ready(world: World, folder: Folder, pair: Pair, video: Source, audio: Source) -> None:  # noqa: C901 - §9, by phase
     job = world.book.newest(folder.policy.name, pair.key)
     if job is None:
         _create(world, folder, pair, video, audio)
@@ -197,8 +198,6 @@ def _lost(world: World, folder: Folder, key: RelPath) -> None:
     job = world.book.newest(folder.policy.name, key)
     if job is None:
         return
-    if job.state in (JobState.QUEUED, JobState.FAILED):
+    is_unsent = job.state is JobState.SUBMITTING and job.finishing_at is None
+    if is_unsent or job.state in (JobState.QUEUED, JobState.FAILED):
         cancel(world, job, SOURCE_GONE, "a source was removed")
-    elif job.state is JobState.SUBMITTING and job.finishing_at is None:
-        cancel(world, job, SOURCE_GONE, "a source was removed")
-

@@ -105,7 +105,8 @@ def advance(job: Job, step: Step, now: Millis, **changes: Any) -> Job:
         state = TRANSITIONS[job.state][step]
     except KeyError:
         raise IllegalTransition(f"job {job.id}: no {step} from {job.state}") from None
-    return replace(job, **({"state": state, "changed_at": now, "tries": 0, "next_at": None} | changes))
+    moved: dict[str, Any] = {"state": state, "changed_at": now, "tries": 0, "next_at": None}
+    return replace(job, **(moved | changes))
 
 
 NOT_SENT: dict[str, Any] = {"sent_at": None, "sent_until": None, "finishing_at": None, "doubt_at": None}

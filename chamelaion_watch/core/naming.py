@@ -87,7 +87,7 @@ def is_temp(name: str) -> bool:
 
 
 def reference_id(video_sha256: str, audio_sha256: str, options: Options, run_no: int) -> str:
-    """Return the id of one paid run of one content: `cw-` and 26 of a–z, 2–7; the same on every host, for ever.
+    """Return the id of one paid run of one content: `cw-` and 26 of a-z, 2-7; the same on every host, for ever.
 
     Options count only where they differ from their default, so that a new option changes no id.
     """
@@ -174,7 +174,7 @@ def _filled(part: str, folder: RelPath, fields: dict[str, str]) -> str:
 
 
 def _file_name(filled: str) -> str:
-    head, ending = _split_ending(filled.replace("/", "\\"))  # a separator from {dir} is no separator here
+    head, ending = _split_ending(filled)
     return safe_component(head, max_bytes=MAX_NAME_BYTES + len(ending), ending=ending)
 
 

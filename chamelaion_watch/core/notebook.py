@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from chamelaion_watch.core import naming, notes, planner
+from chamelaion_watch.core import naming, notes
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.messages import RemoveFiles, WriteNote
 from chamelaion_watch.core.model import FileState, Job, JobState, Pair, PairState, RelPath, Unpaired
-from chamelaion_watch.core.naming import NoteKind
+from chamelaion_watch.core.naming import Ours
+from chamelaion_watch.core.target import local_date, output_of
 from chamelaion_watch.core.world import Note, World
 
 ERROR, ATTENTION, RECEIPT = "error", "attention", "receipt"
@@ -79,15 +80,15 @@ def _wanted(world: World) -> Iterator[WriteNote]:
 
 
 def _about_job(world: World, folder: Folder, job: Job) -> WriteNote:
-    output = planner.output_of(world, folder, job)
+    output = output_of(world, folder, job)
     beside = f"{job.folder}/{job.name}" if job.folder else job.name
     if job.state is JobState.DOUBTFUL:
         text = notes.doubtful_note(job, now=job.changed_at, utc_offset_s=world.utc_offset_s)
-        kinds: list[tuple[NoteKind, bytes]] = [(NoteKind.ATTENTION, text)]
+        kinds: list[tuple[Ours, bytes]] = [(Ours.ATTENTION, text)]
     else:
         attempts = tuple(world.history.get(job.id, ()))
         note = notes.error_note(job, attempts, now=job.changed_at, utc_offset_s=world.utc_offset_s)
-        kinds = [(NoteKind.ERROR_TEXT, note.text), (NoteKind.ERROR_DATA, note.data)]
+        kinds = [(Ours.ERROR, note.text), (Ours.ERROR_JSON, note.data)]
     return WriteNote(
         root=job.root,
         kind=ATTENTION if job.state is JobState.DOUBTFUL else ERROR,
@@ -116,17 +117,17 @@ def _about_files(world: World, folder: Folder, items: list[Unpaired]) -> WriteNo
     first = items[0].path
     stem = first.rpartition("/")[2].rpartition(".")[0]
     digest = hashlib.sha256(repr(items).encode("utf-8", "backslashreplace")).hexdigest()[:16]
-    beside = naming.note_path(f"{first.rpartition('.')[0]}.lipsync.mp4", stem, NoteKind.ATTENTION)
+    beside = naming.note_path(f"{first.rpartition('.')[0]}.lipsync.mp4", stem, Ours.ATTENTION)
     parent = first.rpartition("/")[0]
     pair = Pair(first, first, parent, stem, None, "")
-    output = naming.output_path(folder.policy.output, pair, date=planner.date_of(world.now))
+    output = naming.output_path(folder.policy.output, pair, date=local_date(world, world.now))
     since = folder.unpaired_since.get(first, world.now)
     text = notes.attention_note(stem, items, now=since, utc_offset_s=world.utc_offset_s)
     return WriteNote(
         root=folder.policy.name,
         kind=ATTENTION,
         subject=f"files:{first}",
-        files=((naming.note_path(output, stem, NoteKind.ATTENTION), text),),
+        files=((naming.note_path(output, stem, Ours.ATTENTION), text),),
         digest=digest,
         elsewhere=(beside,),
     )
@@ -135,7 +136,7 @@ def _about_files(world: World, folder: Folder, items: list[Unpaired]) -> WriteNo
 def _receipts(world: World, folder: Folder) -> Iterator[WriteNote]:
     for job in world.book.of(JobState.DONE):
         if job.root == folder.policy.name and job.output and (job.root, f"job:{job.id}") not in world.notes:
-            path = naming.note_path(job.output, job.name, NoteKind.RECEIPT)
+            path = naming.note_path(job.output, job.name, Ours.RECEIPT)
             content = notes.receipt(job, now=job.changed_at)
             yield WriteNote(job.root, RECEIPT, f"job:{job.id}", ((path, content),), digest=str(job.id))
 

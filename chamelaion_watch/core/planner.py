@@ -5,7 +5,6 @@ After a crash the same plan is derived again from the ledger and the disk; recov
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass, field
 
 from chamelaion_watch.core import gate, naming, notebook
@@ -26,8 +25,9 @@ from chamelaion_watch.core.messages import (
     Submit,
     WriteNote,
 )
-from chamelaion_watch.core.model import Job, JobState, Millis, Pair, RelPath, RootState
+from chamelaion_watch.core.model import Job, JobState, Millis, RootState
 from chamelaion_watch.core.submission import SEND_WINDOW_MS
+from chamelaion_watch.core.target import output_of
 from chamelaion_watch.core.world import World, where
 
 HASHES = 2  # at once, over all roots
@@ -98,9 +98,7 @@ def _scan(world: World, folder: Folder, made: Plan) -> None:
         made.at(due_at)
         return
     notes = [path for (root, _), note in world.notes.items() if root == name for path in note.paths]
-    watched = {
-        source.path for job in world.book.open() if job.root == name for source in (job.video, job.audio)
-    }
+    watched = {source.path for job in world.book.open() if job.root == name for source in (job.video, job.audio)}
     made.actions.append(folder.scan(world.now, notes, sorted(watched)))
 
 
@@ -203,13 +201,6 @@ def _deliver(world: World, made: Plan) -> None:
             room -= 1
 
 
-def output_of(world: World, folder: Folder, job: Job) -> RelPath:
-    """Where a job's output belongs."""
-    pair = Pair(job.video.path, job.audio.path, job.folder, job.stem, job.lang, "")
-    output = naming.output_path(folder.policy.output, pair, date=date_of(job.created_at + world.utc_offset_s * 1000))
-    return naming.superseded(output) if job.is_superseded else output
-
-
 def _copies(world: World, job: Job) -> tuple[LocalCopy, ...]:
     """Outputs of the same run that may still lie on a share: content that is paid for once is enough."""
     done = [twin for twin in world.book.twins(job) if twin.state is JobState.DONE]
@@ -277,10 +268,12 @@ def _reasons(world: World, folder: Folder | None, job: Job) -> list[tuple[str, M
     ]
 
 
-def _own_reason(world: World, folder: Folder | None, job: Job) -> tuple[str, Millis | None]:
+def _own_reason(world: World, folder: Folder | None, job: Job) -> tuple[str, Millis | None]:  # noqa: C901 - a list
     """Why this very job may not go yet, whatever the account says; "" if it may."""
     if folder is None:
         return "its folder is not in the configuration any more", None
+    if world.only is not None and (job.root, job.key) not in world.only:
+        return "it came after this run had begun", None
     if not folder.is_ok:
         return f"its folder is {folder.state}: {folder.reason}", None
     if folder.write_trouble is not None and world.now < folder.write_again_at:
@@ -379,8 +372,3 @@ def _end_pauses(world: World, made: Plan) -> None:
                 world.is_roots_changed = True
             else:
                 made.at(folder.paused_until)
-
-
-def date_of(at: Millis) -> str:
-    """Return YYYY-MM-DD of an instant that is already shifted to local time."""
-    return datetime.datetime.fromtimestamp(at / 1000, tz=datetime.UTC).date().isoformat()

@@ -48,7 +48,6 @@ class FolderPolicy:
     mode: int = 0o664
     priority: int = 0
 
-
     def gate(self, *, is_network: bool) -> GateRules:
         """Return the completeness rules: shares settle longer, for their attribute caches lag."""
         default = NETWORK_SETTLE_MS if is_network else LOCAL_SETTLE_MS

@@ -50,7 +50,7 @@ from chamelaion_watch.core.preflight import preflight
 from chamelaion_watch.core.world import World
 
 
-def apply(world: World, event: Event) -> None:
+def apply(world: World, event: Event) -> None:  # noqa: C901, PLR0912 - one case per event
     """Take in one event; the action that it ends is no longer under way."""
     world.running.pop(getattr(event, "action", None), None)  # type: ignore[arg-type]
     match event:
@@ -161,7 +161,7 @@ def _claimed(world: World, action: Claim) -> None:
     world.is_roots_changed = True
 
 
-def _failed(world: World, event: Failed) -> None:
+def _failed(world: World, event: Failed) -> None:  # noqa: C901, PLR0912 - one case per action
     """An action did not succeed: who must know depends on what it was."""
     action, error = event.action, event.error
     match action:

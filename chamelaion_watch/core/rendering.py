@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from chamelaion_watch.core import gate
-from chamelaion_watch.core.advice import remote_code
 from chamelaion_watch.core.errors import AccountProblem, Transient, WatchError
 from chamelaion_watch.core.lifecycle import Step
 from chamelaion_watch.core.messages import Polled
 from chamelaion_watch.core.model import Job, JobState, Request, RequestStatus
+from chamelaion_watch.core.remote_errors import remote_code
 from chamelaion_watch.core.submission import count_failure
 from chamelaion_watch.core.world import World
 

@@ -35,9 +35,7 @@ WITHDRAWN = "withdrawn"  # code of the InputProblem that a denied leave raises
 def submitted(world: World, event: Submitted) -> None:
     """The service has it."""
     action = event.action
-    world.gate = gate.accepted(
-        world.gate, action.job.id, action.decided_at, world.now, world.in_flight(), world.policy
-    )
+    world.gate = gate.accepted(world.gate, action.job.id, action.decided_at, world.now, world.in_flight(), world.policy)
     world.accepted_at.append(world.now)
     if job := world.job(action.job.id, JobState.SUBMITTING):
         _accept(world, job, event.request_id)
@@ -142,7 +140,8 @@ def next_lookup_at(doubt_at: Millis, now: Millis) -> Millis:
 
 def retry_wait(tries: int, chance: float) -> int:
     """Milliseconds before try number `tries` + 1: growing, and spread by as much again."""
-    return round(min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** min(max(tries - 1, 0), 20)) * (1 + chance))
+    wait = min(RETRY_MAX_MS, RETRY_FIRST_MS << min(max(tries - 1, 0), 20))
+    return round(wait * (1 + chance))
 
 
 # -- inside -------------------------------------------------------------------------------------------

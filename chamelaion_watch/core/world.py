@@ -115,6 +115,7 @@ class World:
     chance: float = 0.5
     utc_offset_s: int = 0
     is_stopping: bool = False
+    only: set[tuple[str, RelPath]] | None = None  # `run --once`: the pairs of this run; others are left alone
     # in memory only: lost at a crash, derived again
     running: dict[Action, Millis] = field(default_factory=dict)
     checked: set[int] = field(default_factory=set)  # queued jobs that passed the pre-flight in this process
@@ -166,7 +167,9 @@ class World:
         self.attempts.append(line)
         self.history.setdefault(job.id, deque(maxlen=HISTORY)).append(line)
 
-    def say(self, kind: str, text: str, *, job: Job | None = None, root: str | None = None, is_warning: bool = False) -> None:
+    def say(
+        self, kind: str, text: str, *, job: Job | None = None, root: str | None = None, is_warning: bool = False
+    ) -> None:
         self.said.append(Said(kind, text, job.id if job else None, job.root if job else root, is_warning))
 
     # -- asking ---------------------------------------------------------------------------------------

@@ -9,11 +9,13 @@ It retries nothing but a broken download; when to call again is decided elsewher
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import re
 import ssl
 import time
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Mapping
 
 import httpx
@@ -70,7 +72,10 @@ class Api:
         self._timeouts = timeouts
         self._user_agent = user_agent
         self._now = now
-        context = _tls_context(ca_file)
+        context = functools.cache(lambda: _tls_context(ca_file))  # 0.1 s of reading authorities: not for plain http
+        if ca_file or self._base.scheme == "https":
+            context()
+        proxies = urllib.request.getproxies_environment() if proxies is None else proxies
         self._service = Transport(context, proxies=proxies)
         self._media = Transport(context, proxies=proxies, is_allowed=self._may_fetch_from)
         self._downloader = Downloader(self._media, self._base.scheme == "http", timeouts, user_agent, now)

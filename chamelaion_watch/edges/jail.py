@@ -18,6 +18,8 @@ from chamelaion_watch.core.model import RelPath, RootState
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
+_WALK_FDS = 16
+
 # The file server or the device behind the root is gone.
 _OFFLINE = frozenset(
     {
@@ -98,6 +100,32 @@ def open_folder_beneath(root: int, rel: RelPath) -> int:
         with held(fd) as parent:
             fd = _open_folder(part, parent)
     return fd
+
+
+class Walk:
+    """Opens one folder after another beneath a root, each from the nearest one above that is still open.
+
+    In depth-first order that is one call per folder, however deep it lies; close it at the end.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._open: list[tuple[RelPath, int]] = []
+
+    def open(self, rel: RelPath) -> int:
+        """Return a descriptor that is the walk's to close; raises OSError."""
+        while self._open and not rel.startswith(self._open[-1][0] + "/"):
+            os.close(self._open.pop()[1])
+        above, fd = self._open[-1] if self._open else ("", self._root)
+        fd = open_folder_beneath(fd, rel[len(above) + 1 :] if above else rel)
+        self._open.append((rel, fd))
+        if len(self._open) > _WALK_FDS:
+            os.close(self._open.pop(0)[1])
+        return fd
+
+    def close(self) -> None:
+        while self._open:
+            os.close(self._open.pop()[1])
 
 
 def open_beneath(root: int, rel: RelPath, flags: int, mode: int = 0o600) -> int:

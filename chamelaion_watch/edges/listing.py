@@ -17,9 +17,9 @@ from typing import Self
 from chamelaion_watch.core.errors import RootProblem
 from chamelaion_watch.core.model import RelPath, RootState
 from chamelaion_watch.edges import jail
-from chamelaion_watch.edges.jail import held, join
+from chamelaion_watch.edges.jail import join
 
-MAX_DEPTH = 512  # folders within folders; each is opened from the root, so that time grows with the square
+MAX_DEPTH = 512  # folders within folders
 RELIST_EVERY = 10  # sweeps: folder times are trusted, but not for ever
 TRUST_AFTER_S = 3.0  # a folder's time may be as coarse as 2 s (FAT): a second change within may not touch it
 
@@ -113,16 +113,15 @@ class Listing:
         return sweep
 
     def _survey(self, root: int) -> _Found:
-        """Walk the tree with one folder open at a time."""
         found = _Found()
         pending = [""]
-        while pending:
-            rel = pending.pop()
-            try:
-                with held(jail.open_folder_beneath(root, rel)) as fd:
-                    pending += self._visit(found, rel, fd)
-            except OSError as error:
-                self._miss(found, rel, error)
+        with contextlib.closing(jail.Walk(root)) as walk:
+            while pending:
+                rel = pending.pop()
+                try:
+                    pending += self._visit(found, rel, walk.open(rel))
+                except OSError as error:
+                    self._miss(found, rel, error)
         self._keep_blocked(found)
         return found
 

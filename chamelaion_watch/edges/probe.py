@@ -29,7 +29,7 @@ FILES_PER_CHILD = 200
 START_S = 30.0  # importing av takes 0.1 s; this is for a machine that is busy or swaps
 ANSWER_BYTES = 64 << 10
 CRASHES = 2  # one may be the system's doing (out of memory, a stop); two in a row are the file's
-WAITING_SHARE = 0.25  # a child that computed for less of its time than this was waiting for the storage
+WAITING_SHARE = 0.1  # a child that computed for less of its time than this was waiting for the storage
 REAP_S = 1.0  # a child that hangs in a dead share dies only when the share answers
 
 CRASHED = "the check of the file crashed twice: the file is damaged in a way that players may not survive either"
@@ -130,9 +130,11 @@ class Prober:
 
     def _watch_idle(self, after_s: float) -> None:
         if self._timer is None:
-            self._timer = threading.Timer(after_s, self._end_idle)
-            self._timer.daemon = True
-            self._timer.start()
+            timer = threading.Timer(after_s, self._end_idle)
+            timer.daemon = True
+            with contextlib.suppress(RuntimeError):  # out of threads: the next file tries again
+                timer.start()
+                self._timer = timer
 
     def _end_idle(self) -> None:
         with self._lock:
@@ -166,12 +168,9 @@ class _Child:
         self.is_fit = True  # for another file
         self.idle_at = 0.0
         self._files = 0
-        self._link, theirs = socket.socketpair()
         try:
-            with theirs:
-                self.process = _start(theirs)
+            self._link, self.process = _linked_process()
         except OSError as error:
-            self._link.close()
             raise Transient(f"the check of media files could not be started: {error}") from error
         self._expect_ready()
 
@@ -231,6 +230,16 @@ class _Child:
             return time.clock_gettime((~self.process.pid << 3) | 2)
         except OSError:
             return 0.0
+
+
+def _linked_process() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            return ours, _start(theirs)
+    except OSError:
+        ours.close()
+        raise
 
 
 def _start(link: socket.socket) -> subprocess.Popen[bytes]:

@@ -98,7 +98,7 @@ def _box_at(fd: int, at: int, size: int) -> _Box | str:
     least = _HEAD_BYTES
     if length == 1:
         length, least = int.from_bytes(head[8:16], "big"), 16
-    if length == 0:
+    elif length == 0:
         length = size - at
     if length < least or len(head) < least:
         return f"the {kind.decode('latin-1')} box at byte {at} has no possible size"

@@ -11,18 +11,18 @@ import contextlib
 import errno
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from watchdog.events import FileSystemEvent
+    from watchdog.events import FileSystemEvent, FileSystemEventHandler
     from watchdog.observers.api import BaseObserver, ObservedWatch
 
 GAP_S = 0.1
 
+_PATIENCE_S = 5.0  # with threads at the end: they are daemons
 _LIMITS = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}
 _LIMITS_FOLDER = "/proc/sys/fs/inotify"
 
@@ -80,38 +80,18 @@ class Watcher:
         return any(emitter.watch == watch and emitter.is_alive() for emitter in self._observer.emitters)
 
     def close(self) -> None:
-        """End all threads; no hint comes after this."""
+        """End all threads; no hint begins after this."""
         self._watches.clear()
         logging.getLogger("watchdog").removeHandler(self._overflow)
         if self._observer:
             self._observer.stop()
-            self._observer.join()
+            self._observer.join(_PATIENCE_S)
             self._observer = None
         self._hints.close()
 
     def _schedule(self, root_name: str, path: str, recursive: bool) -> ObservedWatch:
-        from watchdog import events  # half of our start-up time: only who watches pays it
-
-        # Never opened, modified or attribute events: watchdog's own walk would make more of them for ever (7.1, from
-        # 5,000 folders on). Files in a folder that is moved in come as created; their sub-folders need DirCreated.
-        wanted: list[type[FileSystemEvent]] = [
-            events.FileClosedEvent,
-            events.FileCreatedEvent,
-            events.FileMovedEvent,
-            events.FileDeletedEvent,
-            events.DirCreatedEvent,
-            events.DirMovedEvent,
-            events.DirDeletedEvent,
-        ]
-
-        class Handler(events.FileSystemEventHandler):
-            def __init__(self, hints: _Hints) -> None:
-                self._hints = hints
-
-            def dispatch(self, event: FileSystemEvent) -> None:  # noqa: ARG002 - a hint does not say what
-                self._hints.add(root_name)
-
-        return self._running().schedule(Handler(self._hints), path, recursive=recursive, event_filter=wanted)
+        handler = _handler(lambda: self._hints.add(root_name))
+        return self._running().schedule(handler, path, recursive=recursive, event_filter=_events())
 
     def _running(self) -> BaseObserver:
         if self._observer is None:
@@ -125,11 +105,8 @@ class Watcher:
 
     def _check_room(self) -> None:
         """Raise OSError if no more folder can be watched: watchdog 7.1 skips sub-folders beyond the limit silently."""
-        from watchdog.events import FileClosedEvent, FileSystemEventHandler
-
-        with tempfile.TemporaryDirectory(prefix="chamelaion-watch-") as folder:
-            observer = self._running()
-            observer.unschedule(observer.schedule(FileSystemEventHandler(), folder, event_filter=[FileClosedEvent]))
+        observer = self._running()
+        observer.unschedule(observer.schedule(_handler(lambda: None), "/", event_filter=_events()))
 
     def _hint_all(self) -> None:
         for root_name in list(self._watches):
@@ -160,7 +137,7 @@ class _Hints:
         with self._changed:
             self._changed.notify()
         if self._thread and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(_PATIENCE_S)
 
     def _run(self) -> None:
         while not self._is_closed.is_set():
@@ -173,6 +150,28 @@ class _Hints:
             self._changed.wait_for(lambda: self._pending or self._is_closed.is_set())
             taken, self._pending = self._pending, set()
             return set() if self._is_closed.is_set() else taken
+
+
+def _events() -> list[type[FileSystemEvent]]:
+    """Return the events that are listened to.
+
+    Never opened, modified or attribute events: watchdog's own walk would make more of them for ever (7.1, from 5,000
+    folders on). Files that are moved in, by themselves or within a folder, come as created.
+    """
+    from watchdog import events
+
+    files = [events.FileClosedEvent, events.FileCreatedEvent, events.FileMovedEvent, events.FileDeletedEvent]
+    return [*files, events.DirCreatedEvent, events.DirMovedEvent, events.DirDeletedEvent]
+
+
+def _handler(on_event: Callable[[], None]) -> FileSystemEventHandler:
+    from watchdog import events
+
+    class Handler(events.FileSystemEventHandler):
+        def dispatch(self, event: FileSystemEvent) -> None:  # noqa: ARG002 - a hint does not say what
+            on_event()
+
+    return Handler()
 
 
 class _OverflowListener(logging.Handler):

@@ -202,18 +202,18 @@ class Service:
 
     def _check_rate(self, now: float) -> None:
         limits = self.limits
-        self._window = {number: at for number, at in self._window.items() if at > now - limits.window_s}
+        self._window = {number: at for number, at in self._window.items() if at + limits.window_s > now}
         if limits.rpm is None:
             return
         if not limits.rpm:
             raise Refused(429, wait_s=limits.window_s)
-        begin = now // limits.window_s * limits.window_s if limits.window == "fixed" else now - limits.window_s
-        counted = sorted(at for at in self._window.values() if at >= begin)
+        begin = now // limits.window_s * limits.window_s
+        counted = sorted(at for at in self._window.values() if limits.window == "sliding" or at >= begin)
         if len(counted) < limits.rpm:
             return
         # a sliding window has room again when its rpm-th newest has left it
         first = counted[-limits.rpm] if limits.window == "sliding" else begin
-        raise Refused(429, wait_s=first + limits.window_s - now)
+        raise Refused(429, wait_s=max(0.0, first + limits.window_s - now))
 
     def _check_cap(self, now: float) -> None:
         self._active = [request for request in self._active if request.is_active(now)]

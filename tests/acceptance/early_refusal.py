@@ -140,7 +140,7 @@ class Origin:
             while True:
                 sock, _ = self._listener.accept()
                 # as real servers do; else an answer can wait behind the session tickets until close() throws it away
-                pass
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._open.append(sock)
                 self._start(self._serve, sock)
 
@@ -256,7 +256,7 @@ class Measured:
 
 def measure_refusal(refusal: Refusal, video: Path, certificate: Certificate | None) -> Measured:
     context = certificate.context() if certificate else None
-    with Origin(refusal, context, receive_buffer=None) as origin, opened(video) as file:
+    with Origin(refusal, context, receive_buffer=64 * 1024) as origin, opened(video) as file:
         upload = upload_of(file, video.stat().st_size)
         with contextlib.closing(api_for(origin.url, certificate)) as api:
             try:

@@ -47,7 +47,8 @@ MIGRATIONS: tuple[str, ...] = (
 
     CREATE TABLE roots (
         name TEXT PRIMARY KEY, path BLOB NOT NULL, first_seen_at INTEGER NOT NULL, mount_source TEXT, mount_type TEXT,
-        has_sentinel INTEGER NOT NULL, is_read_only INTEGER NOT NULL, is_held INTEGER NOT NULL, is_paused INTEGER NOT NULL, paused_until INTEGER,
+        has_sentinel INTEGER NOT NULL, is_read_only INTEGER NOT NULL,
+        is_held INTEGER NOT NULL, is_paused INTEGER NOT NULL, paused_until INTEGER,
         pause_reason TEXT NOT NULL
     ) WITHOUT ROWID;
     CREATE TABLE notes (

@@ -1,0 +1,116 @@
+"""What `run` and `demo` show while they work: a table that lives on a terminal, nothing but log lines in a pipe."""
+
+from __future__ import annotations
+
+import io
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from chamelaion_watch.core.model import JobState
+from chamelaion_watch.core.world import World
+from chamelaion_watch.status import account, counts, pairs
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+MOST_ROWS = 20
+_COLOURS = {
+    "submitting": "cyan",
+    "rendering": "blue",
+    "rendered": "blue",
+    "done": "green",
+    "failed": "red",
+    "doubtful": "red",
+    "attention": "yellow",
+}
+
+
+class Display:
+    """A view of the world, redrawn at most four times a second; log lines pass above it."""
+
+    def __init__(self, stream: TextIO, *, is_live: bool) -> None:
+        self.stream = stream
+        self._live: Live | None = None
+        self._world: World | None = None
+        self._drawn_at = 0
+        if is_live:
+            self._start(stream)
+
+    def _start(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(file=stream)
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self.stream = _Above(console)
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, world: World) -> None:
+        """Take a look at the world."""
+        self._world = world
+        if self._live is not None and world.now - self._drawn_at >= 250:  # noqa: PLR2004 - four times a second
+            self._drawn_at = world.now
+            self._live.update(_table(world), refresh=True)
+
+    def summary(self, reason: str) -> None:
+        """Say at the end what became of everything, and what is left for people."""
+        from chamelaion_watch.cli.output import say
+
+        if self._world is None:
+            return
+        jobs = {str(state): len(ids) for state, ids in self._world.book.by_state.items() if ids}
+        open_pairs = list(pairs(self._world))
+        for line in open_pairs:
+            say(f"{line['state']:<11} {line['root']}/{line['name']}: {line['reason']}")
+        told = ", ".join(f"{number} {state}" for state, number in sorted(jobs.items())) or "no jobs"
+        say(f"{reason} ({told})")
+
+
+class _Above(io.TextIOBase):
+    """Where log lines go while a table lives below them."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def write(self, text: str) -> int:
+        from rich.text import Text
+
+        self._console.print(Text.from_ansi(text.rstrip("\n")), soft_wrap=True)
+        return len(text)
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._console.file.fileno()
+
+
+def _table(world: World) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, expand=False)
+    for title in ("pair", "state", "", "why"):
+        drawn.add_column(title, no_wrap=True, overflow="ellipsis")
+    rows: list[dict[str, Any]] = list(pairs(world))
+    for row in rows[:MOST_ROWS]:
+        progress = "" if row["progress"] is None else f"{row['progress']} %"
+        state = Text(row["state"], style=_COLOURS.get(row["state"], ""))
+        drawn.add_row(Text(f"{row['root']}/{row['name']}"), state, progress, Text(row["reason"]))
+    told = account(world)
+    more = f" and {len(rows) - MOST_ROWS} more: {dict(counts(rows))}" if len(rows) > MOST_ROWS else ""
+    done = len(world.book.by_state[JobState.DONE])
+    drawn.caption = f"account {told['state']}, {told['in_flight']} in flight, {done} done{more}"
+    return drawn
