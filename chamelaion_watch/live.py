@@ -78,13 +78,14 @@ class Display:
         say(f"{reason} ({told})")
 
 
-class _Above(io.TextIOBase):
+class _Above(io.StringIO):
     """Where log lines go while a table lives below them."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._console = console
 
-    def write(self, text: str) -> int:
+    def write(self, text: str, /) -> int:
         from rich.text import Text
 
         self._console.print(Text.from_ansi(text.rstrip("\n")), soft_wrap=True)

@@ -83,7 +83,7 @@ def pairs(world: World) -> Iterator[dict[str, Any]]:
             restless = file.state not in (FileState.COMPLETE, FileState.ARRIVING)
             state = str(file.state) if restless else str(item.state)
             reason = file.verdict.reason if restless and file.verdict else item.reason
-            since = folder.unpaired_since.get(path, world.now)
+            since = folder.index.unpaired_since.get(path, world.now)
             yield _line(folder, path, None, state, reason, since)
     seen = {(folder.policy.name, key) for folder in world.folders.values() for key in folder.pairs}
     for job in world.book.open():

@@ -256,7 +256,15 @@ def test_what_a_refused_submission_means(status: int, kind: type[WatchError]) ->
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(404, NotFound), (400, Transient), (405, Transient), (422, Transient), (401, Unauthorized), (429, Throttled), (500, Transient)],
+    [
+        (404, NotFound),
+        (400, Transient),
+        (405, Transient),
+        (422, Transient),
+        (401, Unauthorized),
+        (429, Throttled),
+        (500, Transient),
+    ],
 )
 def test_what_a_refused_look_up_means(status: int, kind: type[WatchError]) -> None:
     assert type(error_of(finding, answering(status, b'{"error":"lipsync request not found"}'))) is kind
@@ -301,7 +309,9 @@ def test_a_redirect_is_never_followed(status: int) -> None:
     assert not seen
 
 
-@pytest.mark.parametrize("body", [HTML, b"", b"[]", b"null", b'"x"', b"{", b"\xff\xfe\x00", b"[" * 200_000, b"9" * 5000])
+@pytest.mark.parametrize(
+    "body", [HTML, b"", b"[]", b"null", b'"x"', b"{", b"\xff\xfe\x00", b"[" * 200_000, b"9" * 5000]
+)
 def test_a_200_that_is_not_the_services_is_no_success(body: bytes) -> None:
     upload = a_pair()
     with answering(200, body) as origin, pytest.raises(Transient) as caught:

@@ -35,7 +35,9 @@ def parsed(body: Body) -> dict[str, Message]:
     raw = b"Content-Type: " + body.content_type.encode() + b"\r\n\r\n" + b"".join(body)
     parts = BytesParser().parsebytes(raw).get_payload()
     assert isinstance(parts, list)
-    return {str(part.get_param("name", header="content-disposition")): part for part in parts if isinstance(part, Message)}
+    return {
+        str(part.get_param("name", header="content-disposition")): part for part in parts if isinstance(part, Message)
+    }
 
 
 def test_the_parts_are_what_the_service_documents() -> None:

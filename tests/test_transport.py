@@ -258,7 +258,10 @@ def test_one_api_serves_many_threads(secured: Certificate | None) -> None:
         found.append(api.submit(upload_of(io.BytesIO(bytes(MIB)), MIB)))  # type: ignore[arg-type]
         found.append(api.me())
 
-    with Origin(handle, secured and secured.context()) as origin, contextlib.closing(api_for(origin.url, secured)) as api:
+    with (
+        Origin(handle, secured and secured.context()) as origin,
+        contextlib.closing(api_for(origin.url, secured)) as api,
+    ):
         threads = [threading.Thread(target=work, args=(api,)) for _ in range(8)]
         for thread in threads:
             thread.start()
@@ -300,7 +303,9 @@ def test_a_connection_time_out_says_so() -> None:
         ("DNS:localhost", "20991231235959Z", "for another name"),
     ],
 )
-def test_a_wrong_certificate_says_what_to_do(folder: Path, certificate: Certificate, name: str, end: str, words: str) -> None:
+def test_a_wrong_certificate_says_what_to_do(
+    folder: Path, certificate: Certificate, name: str, end: str, words: str
+) -> None:
     wrong = make_certificate(folder / f"{name}{end}".replace(":", "_"), name, end=end)
     with Origin(take_everything, wrong.context()) as origin, pytest.raises(Unreachable, match=words) as caught:
         api_for(origin.url, wrong).me()
@@ -331,7 +336,9 @@ def test_an_unusable_ca_file_is_a_config_error(tmp_path: Path) -> None:
             Api(base_url="https://api.example/api", key=lambda: "k", ca_file=str(path))
 
 
-@pytest.mark.parametrize("url", ["ftp://x/api", "https:///api", "https://u:p@x/api", "https://x/api?a=b", "https://x:port/api"])
+@pytest.mark.parametrize(
+    "url", ["ftp://x/api", "https:///api", "https://u:p@x/api", "https://x/api?a=b", "https://x:port/api"]
+)
 def test_an_unusable_base_url_is_a_config_error(url: str) -> None:
     with pytest.raises(ConfigError, match=r"api\.base_url") as caught:
         Api(base_url=url, key=lambda: "k")
@@ -458,7 +465,9 @@ def test_addresses_that_are_public(address: str) -> None:
     assert is_public(address)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "2130706433", "0x7f.0.0.1", "localhost", "[::1]", "[::ffff:7f00:1]"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.1", "2130706433", "0x7f.0.0.1", "localhost", "[::1]", "[::ffff:7f00:1]"]
+)
 def test_a_private_address_is_refused_before_anything_is_sent(host: str) -> None:
     came: list[Connection] = []
     with Origin(came.append) as origin:
@@ -480,4 +489,3 @@ def test_a_private_literal_is_refused_through_a_proxy_as_well(host: str) -> None
 def submit(origin: Origin, secured: Certificate | None, size: int, timeouts: Timeouts | None = None) -> str:
     with contextlib.closing(api_for(origin.url, secured, timeouts)) as api:
         return api.submit(upload_of(io.BytesIO(bytes(size)), size))  # type: ignore[arg-type]
-

@@ -19,7 +19,6 @@ from chamelaion_watch.core.model import (
     Millis,
     Observation,
     Pair,
-    Pairing,
     RelPath,
     RootState,
     Signature,
@@ -27,7 +26,7 @@ from chamelaion_watch.core.model import (
     Unpaired,
 )
 from chamelaion_watch.core.naming import is_temp
-from chamelaion_watch.core.pairing import pair_up, scope_of
+from chamelaion_watch.core.pairindex import PairIndex
 from chamelaion_watch.core.policy import FolderPolicy
 
 LOOKS_PER_SCAN = 500  # so that a hint or a stop never waits for thousands of files
@@ -88,25 +87,29 @@ class Folder:
     last_scan_at: Millis | None = None
     last_took_ms: int = 0
     is_scanned: bool = False  # one complete sweep has been seen
-    # -- what is to be told on: drained by `intake` and `planner`
-    ready: dict[RelPath, None] = field(default_factory=dict)  # keys of pairs to evaluate
-    gone: dict[RelPath, None] = field(default_factory=dict)  # keys of pairs that are no more
+    # -- what is to be told on: drained by `intake` and the daemon
     identified: list[Source] = field(default_factory=list)  # to be remembered
     forgotten: list[RelPath] = field(default_factory=list)
     # -- inside
-    pairings: dict[RelPath, Pairing] = field(default_factory=dict)
-    pairs: dict[RelPath, Pair] = field(default_factory=dict)
-    pairs_of: dict[RelPath, list[RelPath]] = field(default_factory=dict)
-    unpaired: dict[RelPath, Unpaired] = field(default_factory=dict)
-    unpaired_since: dict[RelPath, Millis] = field(default_factory=dict)
-    _scopes: dict[RelPath, set[RelPath]] = field(default_factory=dict)
-    _dirty: set[RelPath] = field(default_factory=set)
+    index: PairIndex = field(init=False)
     _open: set[RelPath] = field(default_factory=set)
     _vanishing: dict[RelPath, int] = field(default_factory=dict)
     _missing_notes: dict[RelPath, int] = field(default_factory=dict)
     _sweep_at: Millis = 0
     _recheck: list[RelPath] = field(default_factory=list)
+    _is_hinted: bool = False
     hashing: RelPath | None = None
+
+    def __post_init__(self) -> None:
+        self.index = PairIndex(self.policy)
+
+    @property
+    def pairs(self) -> dict[RelPath, Pair]:
+        return self.index.pairs
+
+    @property
+    def unpaired(self) -> dict[RelPath, Unpaired]:
+        return self.index.unpaired
 
     @property
     def is_ok(self) -> bool:
@@ -135,7 +138,7 @@ class Folder:
             self._observe(seen, now)
         if event.action.is_sweep:
             self._count_missing(event)
-        self._pair_up(now)
+        self.index.update(lambda path: self.files[path].state, now, self._gate.settle_ms)
         if event.action.is_sweep and event.is_complete and not self.is_scanned:
             self.is_scanned = True
             self._hold_backlog()
@@ -151,6 +154,7 @@ class Folder:
 
     def hinted(self, now: Millis) -> None:
         """Look sooner, but not at each of a thousand hints."""
+        self._is_hinted = True
         self._sweep_at = min(self._sweep_at, max(now, (self.last_scan_at or 0) + HINT_PAUSE_MS))
 
     def hashed(self, path: RelPath, signature: Signature, sha256: str, now: Millis) -> None:
@@ -177,7 +181,8 @@ class Folder:
         if not self.is_ok:
             return self._sweep_at
         looks = min((self.files[path].next_look_at for path in self._open), default=self._sweep_at)
-        return max(0, min(self._sweep_at, max(looks, now)))
+        quiet_at = self.index.quiet_at(self._gate.settle_ms)
+        return min(self._sweep_at, looks, self._sweep_at if quiet_at is None else max(quiet_at, now))
 
     def scan(self, now: Millis, notes: Iterable[RelPath], watched: Iterable[RelPath]) -> Scan:
         """Return the scan that is due: names if their time has come, and the files whose next look has.
@@ -187,8 +192,9 @@ class Folder:
         is_sweep = now >= self._sweep_at or not self.is_ok
         if not self.is_ok:
             return Scan(self.policy.name, is_sweep=True)
-        due = sorted((self.files[path].next_look_at, path) for path in self._open)
+        due = sorted((self._look_at(self.files[path], now), path) for path in self._open)
         paths = [path for at, path in due if at <= now][:LOOKS_PER_SCAN]
+        self._is_hinted = False
         if is_sweep:
             chosen = set(paths)
             paths += [path for path in watched if path in self.files and path not in chosen]
@@ -225,12 +231,16 @@ class Folder:
     def release(self) -> list[RelPath]:
         """Let go of what was held; returns the keys."""
         keys, self.held = sorted(self.held), set()
-        self.ready.update(dict.fromkeys(key for key in keys if key in self.pairs))
+        self.index.ready.update(dict.fromkeys(key for key in keys if key in self.pairs))
         return keys
 
     def reported_missing(self, path: RelPath) -> bool:
         """Say whether a note was missing in two healthy sweeps in a row."""
         return self._missing_notes.get(path, 0) >= 2  # noqa: PLR2004 - "two scans", dropfolder.md §7
+
+    def offer(self, key: RelPath) -> None:
+        """Have a pair compared with its job once more."""
+        self.index.ready[key] = None
 
     def forget_missing(self, paths: Iterable[RelPath]) -> None:
         for path in paths:
@@ -256,7 +266,7 @@ class Folder:
         return self.policy.gate(is_network=self.facts is not None and self.facts.is_network)
 
     def _rescan_ms(self, event: Scanned) -> int:
-        """Network shares are stretched to 4 × what a scan takes; a name that vanished is confirmed soon."""
+        """Network shares are stretched to 4 times what a scan takes; a name that vanished is confirmed soon."""
         rescan = max(self.policy.rescan(has_events=event.facts.has_events), 4 * event.took_ms)
         return min(rescan, CONFIRM_MS) if self._vanishing or event.vanished or event.missing_notes else rescan
 
@@ -272,8 +282,7 @@ class Folder:
             file.content, file.is_known = known[:2], known[2]
         self.files[path] = file
         self._open.add(path)
-        self._scopes.setdefault(scope_of(path), set()).add(path)
-        self._dirty.add(scope_of(path))
+        self.index.add(path, now)
 
     def _observe(self, seen: Observation, now: Millis) -> None:
         file = self.files.get(seen.path)
@@ -283,13 +292,12 @@ class Folder:
             if seen.signature == file.source.signature or seen.trouble is not None:
                 return
             self._reopen(file, now)
-            file.tracker = None
         file.tracker = completeness.observe(file.tracker, seen, now, self._gate)
         before = file.state
         file.verdict = completeness.verdict(file.tracker, now, self._gate)
         if file.verdict.state is not before:
             file.since_at = now
-            self._dirty.add(scope_of(file.path))
+            self.index.touch(file.path)
         self._settle(file, now)
 
     def _settle(self, file: File, now: Millis) -> None:
@@ -306,15 +314,13 @@ class Folder:
         if not file.is_known:
             self.identified.append(file.source)
         file.is_known = True
-        self._dirty.add(scope_of(file.path))
-        self.ready.update(dict.fromkeys(self.pairs_of.get(file.path, ())))
+        self.index.touch(file.path)
 
     def _reopen(self, file: File, now: Millis) -> None:
         file.source, file.since_at = None, now
         file.is_known = False
         self._open.add(file.path)
-        self._dirty.add(scope_of(file.path))
-        self.ready.update(dict.fromkeys(self.pairs_of.get(file.path, ())))
+        self.index.touch(file.path)
 
     def _count_missing(self, event: Scanned) -> None:
         """A name is gone after two complete healthy sweeps; so is a note that a person deleted."""
@@ -334,56 +340,8 @@ class Folder:
         if self.files.pop(path, None) is None:
             return
         self._open.discard(path)
-        scope = scope_of(path)
-        self._scopes[scope].discard(path)
-        self._dirty.add(scope)
+        self.index.remove(path)
         self.forgotten.append(path)
-
-    def _pair_up(self, now: Millis) -> None:
-        for scope in sorted(self._dirty):
-            names = self._scopes.get(scope, set())
-            pairing = pair_up(names, self.policy.pairing, quiet_folders=self._quiet_folders(names))
-            if pairing != self.pairings.get(scope):
-                self._replace(scope, pairing, now)
-            if not names:
-                self._scopes.pop(scope, None)
-                self.pairings.pop(scope, None)
-        self._dirty.clear()
-
-    def _quiet_folders(self, names: Iterable[RelPath]) -> set[RelPath]:
-        restless = (FileState.ARRIVING, FileState.BUSY)
-        folders: dict[RelPath, bool] = {}
-        for path in names:
-            folder = path.rpartition("/")[0]
-            folders[folder] = folders.get(folder, True) and self.files[path].state not in restless
-        return {folder for folder, is_quiet in folders.items() if is_quiet}
-
-    def _replace(self, scope: RelPath, pairing: Pairing, now: Millis) -> None:
-        old = self.pairings.get(scope, Pairing())
-        new_keys = {pair.key for pair in pairing.pairs}
-        for pair in old.pairs:
-            for path in (pair.video, pair.audio):
-                self.pairs_of.pop(path, None)
-            if pair.key not in new_keys:
-                self.pairs.pop(pair.key, None)
-                self.gone[pair.key] = None
-        for item in old.unpaired:
-            self.unpaired.pop(item.path, None)
-        before = {pair.key: pair for pair in old.pairs}
-        for pair in pairing.pairs:
-            self.pairs[pair.key] = pair
-            for path in (pair.video, pair.audio):
-                self.pairs_of.setdefault(path, []).append(pair.key)
-            if before.get(pair.key) != pair:
-                self.ready[pair.key] = None
-                self.gone.pop(pair.key, None)
-        for item in pairing.unpaired:
-            self.unpaired[item.path] = item
-            self.unpaired_since.setdefault(item.path, now)
-        for item in old.unpaired:
-            if item.path not in self.unpaired:
-                self.unpaired_since.pop(item.path, None)
-        self.pairings[scope] = pairing
 
     def _hold_backlog(self) -> None:
         """Nobody's archive is submitted by surprise: what was here before waits for a person."""
@@ -397,6 +355,11 @@ class Folder:
             self._recheck = sorted(path for path, file in self.files.items() if file.source is not None)
         chosen, self._recheck = self._recheck[:count], self._recheck[count:]
         return (path for path in chosen if path in self.files)
+
+    def _look_at(self, file: File, now: Millis) -> Millis:
+        """When a file is looked at next: a hint may be its writer's last word, so then it is now."""
+        is_fresh = file.tracker is not None and now - file.tracker.seen_at < completeness.MIN_STEP_MS
+        return now if self._is_hinted and not is_fresh else file.next_look_at
 
     def _look(self, path: RelPath) -> Look:
         file = self.files[path]

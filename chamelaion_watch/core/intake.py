@@ -21,14 +21,14 @@ def take_in(world: World) -> None:
     for folder in world.folders.values():
         if not folder.is_ok:
             continue
-        for key in list(folder.gone):
+        for key in list(folder.index.gone):
             _lost(world, folder, key)
-        folder.gone.clear()
-        for key in list(folder.ready):
+        folder.index.gone.clear()
+        for key in list(folder.index.ready):
             is_wanted = key not in folder.held and (world.only is None or (folder.policy.name, key) in world.only)
             if is_wanted and (pair := folder.pairs.get(key)) and (sources := folder.sources(pair)):
                 _ready(world, folder, pair, *sources)
-        folder.ready.clear()
+        folder.index.ready.clear()
 
 
 def again(world: World, job: Job, why: str) -> str:

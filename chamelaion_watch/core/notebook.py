@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from chamelaion_watch.core import naming, notes
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.messages import RemoveFiles, WriteNote
-from chamelaion_watch.core.model import FileState, Job, JobState, Pair, PairState, RelPath, Unpaired
+from chamelaion_watch.core.model import Job, JobState, Pair, PairState, RelPath, Unpaired
 from chamelaion_watch.core.naming import Ours
+from chamelaion_watch.core.pairindex import RESTLESS
 from chamelaion_watch.core.target import local_date, output_of
 from chamelaion_watch.core.world import Note, World
 
@@ -105,11 +106,10 @@ def _ambiguous(folder: Folder) -> list[list[Unpaired]]:
     for item in folder.unpaired.values():
         if item.state is PairState.ATTENTION:
             groups.setdefault(min(item.path, *item.candidates, item.path), []).append(item)
-    restless = (FileState.ARRIVING, FileState.BUSY)
     return [
         sorted(items, key=lambda item: item.path)
         for _, items in sorted(groups.items())
-        if not any(folder.files[item.path].state in restless for item in items if item.path in folder.files)
+        if not any(folder.files[item.path].state in RESTLESS for item in items if item.path in folder.files)
     ]
 
 
@@ -121,7 +121,7 @@ def _about_files(world: World, folder: Folder, items: list[Unpaired]) -> WriteNo
     parent = first.rpartition("/")[0]
     pair = Pair(first, first, parent, stem, None, "")
     output = naming.output_path(folder.policy.output, pair, date=local_date(world, world.now))
-    since = folder.unpaired_since.get(first, world.now)
+    since = folder.index.unpaired_since.get(first, world.now)
     text = notes.attention_note(stem, items, now=since, utc_offset_s=world.utc_offset_s)
     return WriteNote(
         root=folder.policy.name,

@@ -70,7 +70,7 @@ class Once:
         self.targets |= {(job.root, job.key) for job in world.book.of(*PAID_FOR)}
         world.only = self.targets
         for folder in world.folders.values():
-            folder.ready.update(dict.fromkeys(folder.pairs))
+            folder.index.ready.update(dict.fromkeys(folder.pairs))
 
     def _pending(self, world: World) -> list[tuple[str, RelPath, Job | None]]:
         pending = []

@@ -204,7 +204,7 @@ def _release(world: World, job: Job, *, tries: int, next_at: Millis | None = Non
 def _offer_again(world: World, job: Job) -> None:
     """Its sources may have changed while it was being sent: compare once more."""
     if folder := world.folders.get(job.root):
-        folder.ready[job.key] = None
+        folder.offer(job.key)
 
 
 def _blame_sources(world: World, job: Job, error: WatchError) -> None:

@@ -130,8 +130,8 @@ class Api:
 
         `on_start` hands out what `known` must be next time; `on_progress(done, total)` may raise to stop. Raises
         Rejected `output_url_refused` or `output_too_large`, LinkExpired, and Transient with the codes
-        connection_reset, timed_out, cut, no_length, not_a_video, media_host, redirect and, where the media host cannot
-        be reached, dns, refused, no_answer, tls, proxy, unreachable. What `sink` raises passes unchanged.
+        connection_reset, timed_out, cut, no_length, not_a_video, not_the_service, media_host, redirect and, where the
+        media host cannot be reached, dns, refused, no_answer, tls, proxy, unreachable. What `sink` raises passes on.
         """
         return self._downloader.fetch(
             url, sink, known=known, max_bytes=max_bytes, on_progress=on_progress, on_start=on_start

@@ -26,6 +26,7 @@ _HEAD_BYTES = 12  # box size, `ftyp`, brand
 _BROKEN = frozenset({"connection_reset", "timed_out", "cut"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _EXPIRED = frozenset({401, 403, 404, 410})
+_WHOLE = 200
 _PARTIAL = 206
 _RANGE_REFUSED = 416
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
@@ -117,7 +118,8 @@ class Downloader:
             transfer.restart()
             response = self._follow(url, {})
         with contextlib.closing(response):
-            self._raise_for(response, url)
+            if response.status_code != _WHOLE and not transfer.continues(response):
+                raise self._trouble(response, url)
             yield response
 
     def _follow(self, url: httpx.URL, headers: dict[str, str]) -> httpx.Response:
@@ -137,15 +139,13 @@ class Downloader:
         own = {"User-Agent": self.user_agent, "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
         return httpx.Request("GET", url, headers=own | headers, extensions={"timeout": timeout})
 
-    def _raise_for(self, response: httpx.Response, url: httpx.URL) -> None:
+    def _trouble(self, response: httpx.Response, url: httpx.URL) -> LinkExpired | Transient:
         status = response.status_code
-        if status in (200, _PARTIAL):
-            return
         if status in _EXPIRED:
-            raise LinkExpired(
+            return LinkExpired(
                 f"the result's link is no longer valid: {redacted(url)} answers {status}", http_status=status
             )
-        raise Transient(
+        return Transient(
             f"the media host answers {status}: {redacted(url)}",
             code="media_host",
             http_status=status,
@@ -210,9 +210,12 @@ class _Transfer:
         """False if the server answers a range in a way that could mix two files, or has none for us."""
         if response.status_code == _RANGE_REFUSED:
             return False
-        return response.status_code != _PARTIAL or self._continues(response)
+        return response.status_code != _PARTIAL or self.continues(response)
 
-    def _continues(self, response: httpx.Response) -> bool:
+    def continues(self, response: httpx.Response) -> bool:
+        """Whether this is exactly the rest of the file whose beginning we have."""
+        if response.status_code != _PARTIAL:
+            return False
         found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
         if not found or not self._sink.size or response.headers.get("etag") != self._known.etag:
             return False

@@ -78,8 +78,7 @@ class Transport(httpx.BaseTransport):
     """Sends one request over a connection of its own; `extensions["deadline"]` may carry a `Deadline`.
 
     Raises Unreachable, Transient, and Rejected `output_url_refused` where `is_allowed` says no to an address.
-    With a proxy only literal addresses are checked: names are resolved by the proxy, and guarded by its rules.
-    `context` is asked for only where TLS is spoken.
+    With a proxy only literal addresses are checked: it resolves the names. `context` is asked for only for TLS.
     """
 
     def __init__(
@@ -328,7 +327,7 @@ class Stream(httpcore.NetworkStream):
         self._sock.close()
 
     def shut_down(self) -> None:
-        """From another thread: ends the connection without giving its descriptor away."""
+        """End the connection from another thread, without giving its descriptor away."""
         with contextlib.suppress(OSError):
             # not SSLSocket's own: it drops the TLS layer first, and a thread in mid-send would go on in plain text
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
