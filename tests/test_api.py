@@ -49,7 +49,7 @@ def answering(status: int, body: bytes, *headers: str, seen: list[Seen] | None =
 
 
 def a_pair() -> Upload:
-    return upload_of(io.BytesIO(bytes(5000)), 5000)  # type: ignore[arg-type]
+    return upload_of(io.BytesIO(bytes(5000)), 5000)
 
 
 def error_of(call: Callable[[Api], object], origin: Origin) -> WatchError:
@@ -380,9 +380,8 @@ def test_a_refusal_whose_text_never_ends_is_still_a_refusal() -> None:
         connection.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 500\r\n\r\n{")
         connection.stop.wait(20)
 
-    with Origin(handle) as origin, contextlib.closing(api_for(origin.url, None, Timeouts(api_s=0.4))) as api:
-        with pytest.raises(Unauthorized):
-            api.me()
+    with Origin(handle) as origin, pytest.raises(Unauthorized):
+        api_for(origin.url, None, Timeouts(api_s=0.4)).me()
 
 
 # -- how long to wait -----------------------------------------------------------------------------------

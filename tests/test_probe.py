@@ -151,27 +151,10 @@ def id3_with_cover() -> bytes:
 
 
 def test_a_tag_in_another_encoding_is_no_obstacle(prober: Prober, media: Path, tmp_path: Path) -> None:
-    tag = b"TAG" + "Größe".encode("latin-1").ljust(125, b"\xfc")
-    assert probe_bytes(prober, tmp_path, (media / "dub.mp3").read_bytes() + tag).error is None
-
-
-def test_a_sound_shorter_than_its_picture_is_no_missing_end(prober: Prober, tmp_path: Path) -> None:
-    path = tmp_path / "uneven.mp4"
-    make_video(tmp_path / "picture.mp4", seconds=6, sound=False)
-    make_audio(tmp_path / "sound.mp3", seconds=1)
-    mux(tmp_path / "picture.mp4", tmp_path / "sound.mp3", path)
-    info = probe(prober, path)
-    assert (info.has_picture, info.has_sound, info.error) == (True, True, None)
-
-
-def mux(picture: Path, sound: Path, path: Path) -> None:
-    with av.open(str(picture)) as first, av.open(str(sound)) as second, av.open(str(path), "w") as out:
-        streams = [out.add_stream_from_template(source.streams[0]) for source in (first, second)]
-        for source, stream in zip((first, second), streams, strict=True):
-            for packet in source.demux():
-                if packet.dts is not None:
-                    packet.stream = stream
-                    out.mux(packet)
+    title = "Größe".encode("latin-1") + b"\0"
+    info = b"INFOINAM" + struct.pack("<I", len(title)) + title
+    body = (media / "dub.wav").read_bytes()[8:] + b"LIST" + struct.pack("<I", len(info)) + info
+    assert probe_bytes(prober, tmp_path, b"RIFF" + struct.pack("<I", len(body)) + body).error is None
 
 
 # -- what is no media ---------------------------------------------------------------------------------
@@ -192,6 +175,14 @@ def test_what_is_no_media_is_said_in_plain_words(
     prober: Prober, tmp_path: Path, make: Callable[[], bytes], words: str
 ) -> None:
     assert words in (probe_bytes(prober, tmp_path, make()).error or "")
+
+
+def test_a_playlist_does_not_lead_to_another_file(prober: Prober, media: Path, tmp_path: Path) -> None:
+    """Without the list of formats ffmpeg does follow it: relative to the working folder, which is /."""
+    target = str(media / "clip.mp4").lstrip("/")
+    assert "not a video" in (
+        probe_bytes(prober, tmp_path, f"ffconcat version 1.0\nfile {target}\n".encode()).error or ""
+    )
 
 
 def test_300_megabytes_of_nothing_are_refused_fast(prober: Prober, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import av
 import pytest
 
 from chamelaion_watch.edges import probe_child
@@ -25,9 +26,46 @@ def test_the_facts_are_plain_values(tmp_path: Path) -> None:
     assert facts["detail"] == "h264 320x180, aac 48000 Hz"
 
 
-def test_the_duration_is_the_pictures_though_the_sound_is_longer(tmp_path: Path) -> None:
-    make_video(tmp_path / "clip.mp4", seconds=2)
-    assert examined(tmp_path / "clip.mp4")["duration_s"] == pytest.approx(2.0, abs=0.001)
+def mux(picture: Path, sound: Path, path: Path) -> Path:
+    with av.open(str(picture)) as first, av.open(str(sound)) as second, av.open(str(path), "w") as out:
+        streams = [out.add_stream_from_template(source.streams[0]) for source in (first, second)]
+        for source, stream in zip((first, second), streams, strict=True):
+            for packet in source.demux():
+                if packet.dts is not None:
+                    packet.stream = stream
+                    out.mux(packet)
+    return path
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos whose sound is clearly shorter, or longer, than the picture."""
+    folder = tmp_path_factory.mktemp("uneven")
+    make_video(folder / "picture.mp4", seconds=3, sound=False)
+    for name, seconds in (("short", 1), ("long", 6)):
+        make_audio(folder / f"{name}.mp3", seconds=seconds)
+        mux(folder / "picture.mp4", folder / f"{name}.mp3", folder / f"{name}.mp4")
+        mux(folder / "picture.mp4", folder / f"{name}.mp3", folder / f"{name}.mkv")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["short.mp4", "short.mkv", "long.mp4", "long.mkv"])
+def test_tracks_of_different_lengths_are_no_missing_end(uneven: Path, name: str) -> None:
+    facts = examined(uneven / name)
+    assert (facts["has_picture"], facts["has_sound"]) == (True, True)
+    assert "error" not in facts
+
+
+@pytest.mark.parametrize("name", ["short.mp4", "long.mp4"])
+def test_the_duration_is_the_pictures(uneven: Path, name: str) -> None:
+    assert examined(uneven / name)["duration_s"] == pytest.approx(3.0, abs=0.1)
+
+
+def test_a_track_that_ended_before_is_not_missed_at_the_end(uneven: Path) -> None:
+    nothing = probe_child._Tail({}, is_complete=True)
+    with av.open(str(uneven / "short.mp4")) as container:
+        assert not probe_child._lacks_end(container.streams.audio[0], nothing, 2.5)
+        assert probe_child._lacks_end(container.streams.video[0], nothing, 2.5)
 
 
 def test_a_decoders_name_is_not_the_formats(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import email.utils
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from chamelaion_watch.sandbox.core import Fate, Media, Refused, Request, Service, Submission
 from chamelaion_watch.sandbox.faults import KINDS, Faults
 from chamelaion_watch.sandbox.limits import Limits, retry_after_headers
-from chamelaion_watch.sandbox.upload import parse_generate
+from chamelaion_watch.sandbox.upload import FetchError, fetch, parse_generate
 
 ORIGIN = "http://127.0.0.1:1"
 
@@ -61,6 +62,7 @@ def test_nothing_is_completed_before_its_output_is_there() -> None:
     assert request.status(500.0) == "processing"
     served.rendered(request, 500.0, Media("abc", 3))
     assert request.status(500.0) == "completed"
+    assert served.view(request, 600.0, ORIGIN)["finished_at"] == "2023-11-14T22:21:40.000Z"
 
 
 def test_an_error_in_the_work_fails_the_request_with_its_text() -> None:
@@ -309,8 +311,8 @@ def ordered(*orders: dict[str, Any]) -> Faults:
 
 
 def test_a_fault_skips_then_strikes_then_is_over() -> None:
-    faults = ordered({"on": "get", "kind": "html", "after": 1, "count": 2})
-    assert [faults.take("get") is not None for _ in range(5)] == [False, True, True, False, False]
+    faults = ordered({"on": "get", "kind": "html", "after": 2, "count": 2})
+    assert [faults.take("get") is not None for _ in range(6)] == [False, False, True, True, False, False]
     assert faults.facts() == []
 
 
@@ -398,6 +400,22 @@ AUDIO = {"type": "audio", "url": "https://media.example.com/a.wav"}
 def test_a_bad_json_submission_is_told_what_is_bad(body: object, text: str) -> None:
     raw = body if isinstance(body, str) else json.dumps(body)
     assert refusal(lambda: parse_generate(raw.encode())) == (400, text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://127.0.0.1/v.mp4",
+        "file:///etc/hostname",
+        "http://192.0.2.1/v.mp4",
+        "http://127.0.0.1.example.com/v.mp4",
+        "http://127.0.0.1@192.0.2.1/v.mp4",
+    ],
+)
+def test_nothing_but_loopback_is_ever_fetched(url: str, tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match="loopback"):
+        fetch(url, tmp_path / "input")
+    assert not (tmp_path / "input").exists()
 
 
 def test_a_json_submission_takes_its_inputs_in_any_order() -> None:

@@ -167,6 +167,7 @@ def test_short_sound_is_continued_with_silence(clip: dict[str, Path], tmp_path: 
         ({"audio": JUNK["audio"]}, {}, "video file is required"),
         ({"video": JUNK["video"]}, {}, "audio file is required"),
         ({"video": ("v.mp4", b""), "audio": JUNK["audio"]}, {}, "video file is required"),
+        ([("video", JUNK["video"]), ("video", JUNK["video"])], {}, "expected exactly one video input"),
         (JUNK, {"model": "lipsync-1"}, 'model must be "lipsync-2"'),
         (JUNK, {"disable_active_speaker_detection": "maybe"}, "invalid request body"),
         (JUNK, {"reference_id": "x" * 100_000}, "invalid request body"),

@@ -86,7 +86,7 @@ def test_interim_answers_do_not_stop_an_upload(secured: Certificate | None) -> N
         connection.send(b"03 Early Hints\r\nLink: <a>\r\n\r\n")
         connection.answer(200, b'{"request_id":"id-1"}')
 
-    with Origin(handle, secured and secured.context()) as origin:
+    with Origin(handle, secured) as origin:
         assert submit(origin, secured, 8 * MIB) == "id-1"
 
 
@@ -99,8 +99,8 @@ def test_a_connection_that_ends_in_mid_upload_leaves_no_doubt(finished_by: str, 
             connection.sock.unwrap() if secured else connection.sock.shutdown(socket.SHUT_WR)  # type: ignore[attr-defined]
             connection.stop.wait(10)
 
-    with Origin(handle, secured and secured.context()) as origin:
-        upload = upload_of(io.BytesIO(bytes(64 * MIB)), 64 * MIB)  # type: ignore[arg-type]
+    with Origin(handle, secured) as origin:
+        upload = upload_of(io.BytesIO(bytes(64 * MIB)), 64 * MIB)
         with pytest.raises(Transient) as caught, contextlib.closing(api_for(origin.url, secured)) as api:
             api.submit(upload)
     assert caught.value.code == "connection_reset"
@@ -112,8 +112,8 @@ def test_an_upload_that_stands_still_ends_after_the_progress_time_out(secured: C
         connection.head()
         connection.stop.wait(20)
 
-    with Origin(handle, secured and secured.context(), receive_buffer=65536) as origin:
-        upload = upload_of(io.BytesIO(bytes(64 * MIB)), 64 * MIB)  # type: ignore[arg-type]
+    with Origin(handle, secured, receive_buffer=65536) as origin:
+        upload = upload_of(io.BytesIO(bytes(64 * MIB)), 64 * MIB)
         api = api_for(origin.url, secured, Timeouts(progress_s=0.5))
         began = time.monotonic()
         with pytest.raises(Transient) as caught, contextlib.closing(api):
@@ -152,8 +152,8 @@ def test_a_withdrawn_upload_closes_its_socket_before_the_exception_arrives(secur
     def refuse() -> None:
         raise withdrawal
 
-    with Origin(handle, secured and secured.context()) as origin:
-        upload = upload_of(io.BytesIO(bytes(MIB)), MIB)  # type: ignore[arg-type]
+    with Origin(handle, secured) as origin:
+        upload = upload_of(io.BytesIO(bytes(MIB)), MIB)
         upload.may_finish = refuse
         with pytest.raises(Transient) as caught, contextlib.closing(api_for(origin.url, secured)) as api:
             api.submit(upload)
@@ -168,7 +168,7 @@ def test_no_answer_after_the_last_byte_is_a_time_out_in_doubt() -> None:
         connection.stop.wait(20)
 
     with Origin(handle) as origin:
-        upload = upload_of(io.BytesIO(bytes(MIB)), MIB)  # type: ignore[arg-type]
+        upload = upload_of(io.BytesIO(bytes(MIB)), MIB)
         api = api_for(origin.url, None, Timeouts(answer_s=0.3))
         with pytest.raises(Transient) as caught, contextlib.closing(api):
             api.submit(upload)
@@ -230,7 +230,7 @@ def test_close_wakes_a_thread_that_waits(secured: Certificate | None) -> None:
         except Transient as error:
             raised.append(error)
 
-    with Origin(handle, secured and secured.context()) as origin:
+    with Origin(handle, secured) as origin:
         api = api_for(origin.url, secured)
         thread = threading.Thread(target=ask, args=(api,))
         thread.start()
@@ -255,11 +255,11 @@ def test_one_api_serves_many_threads(secured: Certificate | None) -> None:
             connection.answer(200, f'{{"name":"{seen.target}"}}'.encode())
 
     def work(api: Api) -> None:
-        found.append(api.submit(upload_of(io.BytesIO(bytes(MIB)), MIB)))  # type: ignore[arg-type]
+        found.append(api.submit(upload_of(io.BytesIO(bytes(MIB)), MIB)))
         found.append(api.me())
 
     with (
-        Origin(handle, secured and secured.context()) as origin,
+        Origin(handle, secured) as origin,
         contextlib.closing(api_for(origin.url, secured)) as api,
     ):
         threads = [threading.Thread(target=work, args=(api,)) for _ in range(8)]
@@ -277,7 +277,7 @@ def test_a_refused_connection_says_so() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-        upload = upload_of(io.BytesIO(b"x"), 1)  # type: ignore[arg-type]
+        upload = upload_of(io.BytesIO(b"x"), 1)
         with pytest.raises(Unreachable, match="refuses connections") as caught:
             api_for(url).submit(upload)
     assert caught.value.code == "refused"
@@ -307,15 +307,15 @@ def test_a_wrong_certificate_says_what_to_do(
     folder: Path, certificate: Certificate, name: str, end: str, words: str
 ) -> None:
     wrong = make_certificate(folder / f"{name}{end}".replace(":", "_"), name, end=end)
-    with Origin(take_everything, wrong.context()) as origin, pytest.raises(Unreachable, match=words) as caught:
+    with Origin(take_everything, wrong) as origin, pytest.raises(Unreachable, match=words) as caught:
         api_for(origin.url, wrong).me()
     assert caught.value.code == "tls"
 
 
 def test_an_unknown_authority_says_what_to_do(certificate: Certificate) -> None:
-    with Origin(take_everything, certificate.context()) as origin:
-        with pytest.raises(Unreachable, match=r"set api\.ca_file") as caught:
-            api_for(origin.url, None).me()
+    message = r"set api\.ca_file"
+    with Origin(take_everything, certificate) as origin, pytest.raises(Unreachable, match=message) as caught:
+        api_for(origin.url, None).me()
     assert caught.value.code == "tls"
 
 
@@ -380,7 +380,7 @@ def test_a_tunnel_carries_tls_to_the_service(folder: Path, certificate: Certific
 
     with Origin(handle) as origin:
         api = proxied(origin, "https://api.example.test/api", inner)
-        assert api.submit(upload_of(io.BytesIO(bytes(MIB)), MIB)).endswith("1")  # type: ignore[arg-type]
+        assert api.submit(upload_of(io.BytesIO(bytes(MIB)), MIB)).endswith("1")
     assert heads == ["CONNECT api.example.test:443 None"]
 
 
@@ -488,4 +488,4 @@ def test_a_private_literal_is_refused_through_a_proxy_as_well(host: str) -> None
 
 def submit(origin: Origin, secured: Certificate | None, size: int, timeouts: Timeouts | None = None) -> str:
     with contextlib.closing(api_for(origin.url, secured, timeouts)) as api:
-        return api.submit(upload_of(io.BytesIO(bytes(size)), size))  # type: ignore[arg-type]
+        return api.submit(upload_of(io.BytesIO(bytes(size)), size))

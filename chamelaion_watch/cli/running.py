@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -50,12 +50,13 @@ def run_command(obj: Globals, once: bool, patience: str | None, dry_run: bool) -
             sys.exit(print_plan(settings, configuration.state_folder(settings, config, os.environ)))
         for warning in configuration.key_problems(settings, os.environ):
             click.echo(warning, err=True)
-        sys.exit(run_daemon(config, settings, Once(_patience_ms(patience)) if once else None, obj.verbosity))
+        sys.exit(
+            run_daemon(config, settings, Once(_patience_ms(patience)) if once else None, obj.verbosity, os.environ)
+        )
 
 
-def run_daemon(config: Path, settings: Settings, once: Once | None, verbosity: int = 0) -> int:
+def run_daemon(config: Path, settings: Settings, once: Once | None, verbosity: int, env: Mapping[str, str]) -> int:
     """Serve until the end and return the exit code."""
-    env = os.environ
     from chamelaion_watch.live import Display
 
     outcome: list[Outcome] = []
@@ -70,17 +71,13 @@ def run_daemon(config: Path, settings: Settings, once: Once | None, verbosity: i
     hooks = Hooks(once.begin if once else lambda _: None, after_tick, Notifier.from_env(env))
     state = configuration.state_folder(settings, config, env)
     with display:
-        configure_log(settings, verbosity, display.stream)
+        level = _LEVELS.get(verbosity, settings.log.level)
+        log.configure(level, settings.log.format, stream=display.stream, env=env)
         serve(config, settings, env, hooks, state=state)
     if not outcome:
         return OK
     display.summary(outcome[0].reason)
     return outcome[0].code
-
-
-def configure_log(settings: Settings, verbosity: int, stream: TextIO) -> None:
-    """Set the log up as configured; -v and -q win."""
-    log.configure(_LEVELS.get(verbosity, settings.log.level), settings.log.format, stream=stream, env=os.environ)
 
 
 def _patience_ms(text: str | None) -> int | None:

@@ -82,7 +82,7 @@ class Folder:
     paused_until: Millis | None = None
     pause_reason: str = ""
     files: dict[RelPath, File] = field(default_factory=dict)
-    temps: set[RelPath] = field(default_factory=set)
+    temps: set[RelPath] = field(default_factory=set)  # of ours, left by a process that died
     skipped: dict[RelPath, str] = field(default_factory=dict)
     last_scan_at: Millis | None = None
     last_took_ms: int = 0
@@ -181,8 +181,8 @@ class Folder:
         if not self.is_ok:
             return self._sweep_at
         looks = min((self.files[path].next_look_at for path in self._open), default=self._sweep_at)
-        quiet_at = self.index.quiet_at(self._gate.settle_ms)
-        return min(self._sweep_at, looks, self._sweep_at if quiet_at is None else max(quiet_at, now))
+        quiet_at = self.index.quiet_at(self._gate.settle_ms, now)
+        return min(self._sweep_at, looks, quiet_at or self._sweep_at)
 
     def scan(self, now: Millis, notes: Iterable[RelPath], watched: Iterable[RelPath]) -> Scan:
         """Return the scan that is due: names if their time has come, and the files whose next look has.
@@ -273,7 +273,8 @@ class Folder:
     def _appear(self, path: RelPath, now: Millis) -> None:
         self._vanishing.pop(path, None)
         if is_temp(path.rpartition("/")[2]):
-            self.temps.add(path)
+            if not self.is_scanned:  # later ones are our own, at work
+                self.temps.add(path)
             return
         if path in self.files:
             return

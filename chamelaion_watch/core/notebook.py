@@ -18,6 +18,7 @@ from chamelaion_watch.core.pairindex import RESTLESS
 from chamelaion_watch.core.target import local_date, output_of
 from chamelaion_watch.core.world import Note, World
 
+UNEVENTFUL = frozenset({"queued", "accepted", "completed", "delivered", "again"})  # attempts that did not fail
 ERROR, ATTENTION, RECEIPT = "error", "attention", "receipt"
 
 
@@ -87,7 +88,7 @@ def _about_job(world: World, folder: Folder, job: Job) -> WriteNote:
         text = notes.doubtful_note(job, now=job.changed_at, utc_offset_s=world.utc_offset_s)
         kinds: list[tuple[Ours, bytes]] = [(Ours.ATTENTION, text)]
     else:
-        attempts = tuple(world.history.get(job.id, ()))
+        attempts = [line for line in world.history.get(job.id, ()) if line.code not in UNEVENTFUL]
         note = notes.error_note(job, attempts, now=job.changed_at, utc_offset_s=world.utc_offset_s)
         kinds = [(Ours.ERROR, note.text), (Ours.ERROR_JSON, note.data)]
     return WriteNote(

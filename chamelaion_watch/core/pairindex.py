@@ -45,10 +45,11 @@ class PairIndex:
         self._dirty.add(scope_of(path))
         self.ready.update(dict.fromkeys(self._keys_of.get(path, ())))
 
-    def quiet_at(self, settle_ms: int) -> Millis | None:
-        """When the next folder that is awaited to be quiet may be so."""
+    def quiet_at(self, settle_ms: int, now: Millis) -> Millis | None:
+        """When the next folder that is awaited to be quiet may be so; one that is restless tells by its files."""
         folders = {path.rpartition("/")[0] for scope in self._awaiting for path in self._scopes.get(scope, ())}
-        return min((self._arrived_at[folder] + settle_ms for folder in folders), default=None)
+        times = (self._arrived_at[folder] + settle_ms for folder in folders)
+        return min((at for at in times if at > now), default=None)
 
     def update(self, state_of: Callable[[RelPath], FileState], now: Millis, settle_ms: int) -> None:
         """Pair up what changed, and what has become quiet."""

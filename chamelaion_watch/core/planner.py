@@ -54,6 +54,7 @@ def plan(world: World) -> Plan:
     """Decide what to start; claims submissions in the world, to be committed before they start."""
     made = Plan(world.now + IDLE_MS)
     world.gate = gate.passed(world.gate, world.now)
+    _tell_account(world)
     if world.is_stopping:
         return made
     _end_pauses(world, made)
@@ -356,6 +357,20 @@ def _write_notes(world: World, made: Plan) -> None:
         if not folder.is_ok:
             continue  # the scan that finds the root well makes notes due again
         made.actions.append(action)
+
+
+def _tell_account(world: World) -> None:
+    """Say once what everybody waits for, and once that it is over."""
+    state = world.gate.state
+    if state is world.told_account:
+        return
+    world.told_account = state
+    if world.gate.is_open:
+        world.say("account", "the account is open again; one submission goes first")
+        return
+    wait_s = max(0, world.gate.until_at - world.now) / 1000
+    text = f"the account is {state}: {world.gate.reason}; nothing is submitted for {wait_s:.0f} s, then one probe goes"
+    world.say("account", text, is_warning=True)
 
 
 def _end_pauses(world: World, made: Plan) -> None:

@@ -103,10 +103,10 @@ def _scanned(world: World, event: Scanned) -> None:
     folder = world.folders.get(event.action.root)
     if folder is None:
         return
-    before, was_scanned = folder.state, folder.is_scanned
+    before, was_scanned = folder.facts, folder.is_scanned
     folder.scanned(event, world.now)
-    if folder.state is not before:
-        _tell_health(world, event, before)
+    if before is None or folder.state is not before.state:
+        _tell_health(world, event, is_first=before is None)
     if folder.is_scanned and not was_scanned:
         world.is_roots_changed = True
         if folder.held:
@@ -127,10 +127,10 @@ def _scanned(world: World, event: Scanned) -> None:
             intake.again(world, job, "its note was deleted")
 
 
-def _tell_health(world: World, event: Scanned, before: RootState) -> None:
+def _tell_health(world: World, event: Scanned, *, is_first: bool) -> None:
     name, facts = event.action.root, event.facts
     if facts.state is RootState.OK:
-        if before is not RootState.MISSING or world.folders[name].is_scanned:
+        if not is_first:
             world.say("root", f"{name}: ok again", root=name)
     else:
         world.say("root", f"{name}: {facts.state}: {facts.reason}", root=name, is_warning=True)

@@ -16,7 +16,7 @@ from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.lifecycle import FINAL, NEEDS_A_PERSON, Step
 from chamelaion_watch.core.messages import Action
-from chamelaion_watch.core.model import Attempt, Job, JobState, Millis, RelPath
+from chamelaion_watch.core.model import AccountState, Attempt, Job, JobState, Millis, RelPath
 from chamelaion_watch.core.policy import Policy
 
 DAY_MS = 86_400_000
@@ -108,6 +108,7 @@ class World:
     folders: dict[str, Folder] = field(default_factory=dict)
     book: Book = field(default_factory=Book)
     gate: Gate = field(default_factory=Gate)
+    told_account: AccountState = AccountState.OPEN  # the state that was last said
     pause: Pause | None = None
     notes: dict[tuple[str, str], Note] = field(default_factory=dict)
     accepted_at: deque[Millis] = field(default_factory=deque)  # submissions of the last day

@@ -82,10 +82,11 @@ class OpenSource:
 
 
 class Tree:
-    """One root as it is read, with the memory of what was reported; for one thread at a time.
+    """One root as it is read, with the memory of what was reported.
 
-    `clock` is monotonic, in seconds. `has_leases` is for local file systems only; a lease is asked for only where
-    SIGIO is ignored. `find_temp_sibling(name, names)` names the partial copy of a file among its neighbours.
+    `sweep` and `look` are for one thread at a time; `open` and `sha256` may be called from any. `clock` is
+    monotonic, in seconds. `has_leases` is for local file systems only; a lease is asked for only where SIGIO is ignored.
+    `find_temp_sibling(name, names)` names the partial copy of a file among its neighbours.
     """
 
     def __init__(

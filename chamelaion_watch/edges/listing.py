@@ -144,19 +144,20 @@ class Listing:
         known = self._folders.get(rel)
         if known and self._is_fresh(known, status):
             return known
-        return self._listed(rel, fd, Seen.at(status, self._clock(), known.seen if known else None))
+        seen = Seen.at(status, self._clock(), known.seen if known else None)
+        return self._listed(rel, fd, seen, known.files if known else frozenset())
 
     def _is_fresh(self, known: _Folder, status: os.stat_result | None) -> bool:
         is_due = self._sweeps % RELIST_EVERY == 0
         return not is_due and status is not None and known.seen.holds(status)
 
-    def _listed(self, rel: RelPath, fd: int, seen: Seen) -> _Folder:
+    def _listed(self, rel: RelPath, fd: int, seen: Seen, known: frozenset[str]) -> _Folder:
         files, folders, skips = [], [], []
         is_deepest = bool(rel) and rel.count("/") + 1 >= MAX_DEPTH
         with os.scandir(fd) as entries:
             for entry in entries:
                 if entry.is_file(follow_symlinks=False):
-                    if self._rules.wants(entry.name):
+                    if entry.name in known or self._rules.wants(entry.name):
                         files.append(entry.name)
                 elif reason := self._reason_to_skip(entry, is_deepest):
                     skips.append((entry.name, reason))

@@ -21,7 +21,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpcore
 import httpx
@@ -46,6 +46,7 @@ _READ_BYTES = 64 * 1024
 _EARLY_ANSWER_S = 10.0  # for the rest of an answer whose first bytes came while we were sending
 _LOOK_S = 1.0  # how often a full send queue is measured
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux
+_Secure: TypeAlias = "Callable[[socket.socket, ssl.SSLContext, str | None, float | None], Stream]"
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -278,12 +279,7 @@ class Stream(httpcore.NetworkStream):
     httpcore itself reads the answer. The write time-out means: nothing moved for that long.
     """
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        deadline: Deadline,
-        secure: Callable[[socket.socket, ssl.SSLContext, str | None, float | None], Stream],
-    ) -> None:
+    def __init__(self, sock: socket.socket, deadline: Deadline, secure: _Secure) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._deadline = deadline

@@ -98,7 +98,7 @@ class Origin:
     """A server on loopback; `handle` gets each connection in a thread of its own, and what it raises is kept."""
 
     handle: Callable[[Connection], None]
-    context: ssl.SSLContext | None = None
+    certificate: Certificate | None = None  # None: plain
     receive_buffer: int | None = None
     failures: list[BaseException] = field(default_factory=list)
 
@@ -128,7 +128,7 @@ class Origin:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.context else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
 
     def _start(self, target: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)
@@ -146,13 +146,13 @@ class Origin:
 
     def _serve(self, sock: socket.socket) -> None:
         try:
-            if self.context:
-                sock = self.context.wrap_socket(sock, server_side=True)
+            if self.certificate:
+                sock = self.certificate.context().wrap_socket(sock, server_side=True)
                 self._open.append(sock)
             self.handle(Connection(sock, self._stop))
         except OSError:
             pass  # the client left, which is what many tests are about
-        except BaseException as error:  # noqa: BLE001 — kept for the test to see
+        except BaseException as error:
             self.failures.append(error)
         finally:
             sock.close()
@@ -211,8 +211,8 @@ class Refusal:
         connection.read_exactly(READ_BEFORE_ANSWER)
         if self.behaviour == "stops":
             connection.stop.wait(0.3)  # reads nothing, until the client can send no more
-        connection.answer(self.status, b'{"error":"said early"}', "Content-Type: application/json", "Retry-After: 7")
         self.answered_at = time.monotonic()
+        connection.answer(self.status, b'{"error":"said early"}', "Content-Type: application/json", "Retry-After: 7")
         getattr(self, f"_{self.behaviour}")(connection)
 
     def _reset(self, connection: Connection) -> None:
@@ -255,8 +255,7 @@ class Measured:
 
 
 def measure_refusal(refusal: Refusal, video: Path, certificate: Certificate | None) -> Measured:
-    context = certificate.context() if certificate else None
-    with Origin(refusal, context, receive_buffer=64 * 1024) as origin, opened(video) as file:
+    with Origin(refusal, certificate, receive_buffer=64 * 1024) as origin, opened(video) as file:
         upload = upload_of(file, video.stat().st_size)
         with contextlib.closing(api_for(origin.url, certificate)) as api:
             try:
@@ -273,7 +272,7 @@ def opened(path: Path) -> Iterator[CountedFile]:
         yield CountedFile(file)
 
 
-def upload_of(video: io.RawIOBase, size: int) -> Upload:
+def upload_of(video: io.RawIOBase | io.BytesIO, size: int) -> Upload:
     return Upload(
         video=cast("BinaryIO", video),
         video_bytes=size,
@@ -312,14 +311,16 @@ def take_everything(connection: Connection) -> None:
 
 def measure_growth(video: Path, certificate: Certificate | None) -> tuple[float, float]:
     """MB by which the process grew during a whole upload (server thread included), and its MB/s."""
-    context = certificate.context() if certificate else None
-    with Origin(take_everything, context) as origin, opened(video) as file:
-        with contextlib.closing(api_for(origin.url, certificate)) as api:
-            api.submit(upload_of(io.BytesIO(bytes(4096)), 4096))  # type: ignore[arg-type]  # BytesIO is as good
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            began = time.monotonic()
-            api.submit(upload_of(file, video.stat().st_size))
-            took = time.monotonic() - began
+    with (
+        Origin(take_everything, certificate) as origin,
+        opened(video) as file,
+        contextlib.closing(api_for(origin.url, certificate)) as api,
+    ):
+        api.submit(upload_of(io.BytesIO(bytes(4096)), 4096))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = time.monotonic()
+        api.submit(upload_of(file, video.stat().st_size))
+        took = time.monotonic() - began
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     return grown_kib / 1024, video.stat().st_size / took / 1e6
 
