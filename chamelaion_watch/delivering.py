@@ -29,6 +29,7 @@ def deliver(
     on_progress: Callable[[int, int | None], None],
 ) -> Delivered:
     """Bring the output into its place and say where that is, durably."""
+    roots[action.job.root].require_well()
     return _from_copies(action, roots) or _from_service(action, roots[action.job.root], api, prober, on_progress)
 
 

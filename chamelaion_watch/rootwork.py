@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from loguru import logger
 
-from chamelaion_watch.core.errors import OutputProblem
+from chamelaion_watch.core.errors import OutputProblem, RootProblem
 from chamelaion_watch.core.ignore import IgnoreRules, temp_sibling
 from chamelaion_watch.core.messages import RootFacts, Scan, Scanned, WriteNote
 from chamelaion_watch.core.model import RelPath, RootState, Signature, Source
@@ -75,6 +75,12 @@ class RootWork:
     def claim(self) -> None:
         """Write our sentinel; raises RootProblem if another ledger was faster."""
         mounts.claim_root(self.path, self._ledger_id, socket.gethostname(), now=self._clock.now())
+
+    def require_well(self) -> None:
+        """Raise RootProblem unless the root is well right now: a share may go between a scan and a write."""
+        report = mounts.inspect_root(self.path, ledger_id=self._ledger_id, known=self._known)
+        if report.state is not RootState.OK:
+            raise RootProblem(report.reason, root_state=report.state)
 
     def _inspect(self) -> RootFacts:
         report = mounts.inspect_root(self.path, ledger_id=self._ledger_id, known=self._known)
@@ -146,6 +152,7 @@ class RootWork:
 
     def write_note(self, action: WriteNote) -> tuple[RelPath, ...]:
         """Write a note where it belongs, else beside the source; returns the paths."""
+        self.require_well()
         paths = tuple(path for path, _ in action.files)
         contents = [content for _, content in action.files]
         try:
@@ -159,6 +166,7 @@ class RootWork:
 
     def remove(self, paths: Sequence[RelPath]) -> None:
         """Remove notes and temps of ours; what is not there is fine."""
+        self.require_well()
         for path in paths:
             if is_temp(path.rpartition("/")[2]):
                 outputs.remove_parts(self.path, [path])

@@ -255,7 +255,7 @@ def _did_you_mean(error: Any) -> str:
         return ""
     if error["type"] == "bool_type" and value.lower() in _BOOLEANS_OF_YAML_1_1:
         return f"; did you mean {_BOOLEANS_OF_YAML_1_1[value.lower()]}?"
-    if error["type"] == "tuple_type":
+    if error["type"] == "tuple_type" and len(error["loc"]) > 1:
         return f"; did you mean {yaml12.dump_inline([value[:40]])}?"
     near = difflib.get_close_matches(value.lower(), _choices(error), n=1)
     return f"; did you mean {near[0]}?" if near else ""

@@ -220,9 +220,10 @@ class FolderSettings(Section):
         if not isinstance(data, dict) or data.get("name") is not None:
             return data
         try:
-            return {**data, "name": os.path.basename(checked_folder(str(data.get("path"))))}  # noqa: PTH119
+            name = os.path.basename(checked_folder(str(data.get("path")))).strip()  # noqa: PTH119
         except ValueError:
-            return {**data, "name": "folder"}  # the path's own problem is enough
+            name = ""  # the path's own problem is enough
+        return {**data, "name": name or "folder"}
 
     @field_validator("on_success", "on_failure")
     @classmethod

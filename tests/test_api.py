@@ -9,7 +9,6 @@ import json
 import logging
 import traceback
 from collections.abc import Callable
-from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -24,7 +23,6 @@ from chamelaion_watch.core.errors import (
     WatchError,
 )
 from chamelaion_watch.core.model import Request
-from chamelaion_watch.edges.answers import Answer, asked_wait_s, refusal, request_of
 from chamelaion_watch.edges.api import Api, Page, Timeouts, Upload
 from tests.acceptance.early_refusal import Connection, Origin, Seen, api_for, upload_of
 
@@ -177,54 +175,6 @@ def test_no_list_is_no_evidence_of_an_empty_one(body: Any) -> None:
     with pytest.raises(Transient) as caught:
         page(body)
     assert caught.value.code == "odd_answer"
-
-
-# -- what a request may look like -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("status", "expected"),
-    [("queued", "queued"), ("paused", "paused"), (None, ""), (7, ""), ([], ""), ("\x1b[2J", "\\e[2J"), ("x" * 99, 64)],
-)
-def test_an_odd_status_is_still_in_progress(status: Any, expected: str | int) -> None:
-    found = request_of({"id": ID, "status": status}, ID)
-    assert (len(found.status) if isinstance(expected, int) else found.status) == expected
-    assert not found.is_completed
-    assert not found.is_failed
-
-
-@pytest.mark.parametrize("url", [None, "", [], ["https://x"], 5, {}, "https://x/" + "y" * 20_000])
-def test_an_odd_output_url_is_none(url: Any) -> None:
-    assert request_of({"id": ID, "status": "completed", "output_url": url}, ID).output_url is None
-
-
-def test_a_hostile_error_message_is_short_and_printable() -> None:
-    found = request_of({"id": ID, "status": "failed", "error_message": "\x1b]0;x\x07\n<b>" + "A" * 1_000_000}, ID)
-    assert found.error_message
-    assert len(found.error_message) <= 300
-    assert found.error_message.isprintable()
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"id": "other", "reference_id": "cw-other"},
-        {"id": "other"},
-        {"id": "../../users/me", "reference_id": REFERENCE},
-        {"id": "x" * 10_000, "reference_id": REFERENCE},
-        {"id": "a\x00b"},
-        {"id": 12},
-        {"id": ""},
-    ],
-)
-def test_another_jobs_id_or_a_hostile_one_is_not_believed(body: dict[str, Any]) -> None:
-    with pytest.raises(Transient) as caught:
-        request_of(body, REFERENCE)
-    assert caught.value.code == "odd_answer"
-
-
-def test_an_answer_without_any_id_is_the_one_asked_for() -> None:
-    assert request_of({"status": "processing"}, REFERENCE).id == REFERENCE
 
 
 @pytest.mark.parametrize("answer", [b"{}", b'{"request_id":null}', b'{"request_id":"../x"}', b'{"request_id":["a"]}'])
@@ -384,49 +334,6 @@ def test_a_refusal_whose_text_never_ends_is_still_a_refusal() -> None:
         api_for(origin.url, None, Timeouts(api_s=0.4)).me()
 
 
-# -- how long to wait -----------------------------------------------------------------------------------
-
-
-def date(seconds: float) -> str:
-    return formatdate(NOW + seconds, usegmt=True)
-
-
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ({}, None),
-        ({"retry-after": "30"}, 30),
-        ({"retry-after": " 1.5 "}, 1.5),
-        ({"retry-after": "0"}, 0),
-        ({"retry-after": "-5"}, 0),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": ""}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "inf"}, None),
-        ({"retry-after": "٣"}, None),
-        ({"retry-after": "Wed, 99 Foo 2026 99:99:99 GMT"}, None),
-        ({"retry-after": "86400"}, 86400),
-        ({"retry-after": date(90)}, 90),
-        ({"retry-after": date(-90)}, 0),
-        ({"retry-after": date(500_090), "date": date(500_000)}, 90),
-        ({"retry-after": date(90), "date": "yesterday"}, 90),
-        ({"retry-after-ms": "1500", "retry-after": "30"}, 1.5),
-        ({"retry-after-ms": "x", "retry-after": "30"}, 30),
-        ({"retry-after-ms": "-1"}, 0),
-    ],
-)
-def test_what_retry_after_asks_for(headers: dict[str, str], expected: float | None) -> None:
-    assert asked_wait_s(headers, NOW) == expected
-
-
-@pytest.mark.parametrize("asked", ["7200", "9" * 400])
-def test_more_than_an_hour_counts_as_one_and_says_so(asked: str) -> None:
-    error = refusal(Answer(429, {"retry-after": asked}, b""), now=NOW)
-    assert isinstance(error, Throttled)
-    assert error.retry_after_s == 3600
-    assert "counts as 3600 s" in error.message
-
-
 @pytest.mark.parametrize("status", [412, 401, 503, 429])
 def test_retry_after_comes_with_every_error_that_waits(status: int) -> None:
     error = error_of(submitting, answering(status, b"{}", "Retry-After: 11"))
@@ -444,3 +351,14 @@ def test_no_key_and_no_query_in_errors_or_logs(status: int, caplog: pytest.LogCa
         told = "".join(traceback.format_exception(error)) + repr(error) + caplog.text
         assert "secret-key" not in told
         assert "signature" not in told
+
+
+def test_an_unreadable_answer_is_not_quoted() -> None:
+    def handle(connection: Connection) -> None:
+        connection.head()
+        connection.send(b"HTTP/1.1 302 Found\r\nLocation: https://media.example/x?signature=abc\x00\r\n\r\n")
+        connection.stop.wait(5)
+
+    error = error_of(finding, Origin(handle))
+    assert error.code == "not_the_service"
+    assert "signature" not in "".join(traceback.format_exception(error))

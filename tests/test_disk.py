@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -188,6 +189,17 @@ def test_a_quiet_leaf_and_a_busy_parent_are_told_apart(root: Path, tree: Tree, c
     assert (sweep.appeared, sweep.files) == (("b/c.mp4",), 3)
 
 
+def test_quiet_folders_keep_the_files_of_the_folders_below_them(root: Path, tree: Tree, clock: Clock) -> None:
+    for path in ("a/a.mp4", "a/b/b.mp4", "a/b/c/c.mp4", "d/e/e.mp4"):
+        put(root / path)
+    sweeps = []
+    for _ in range(12):
+        sweeps.append(tree.sweep())
+        clock.now += 10
+    assert {sweep.files for sweep in sweeps} == {4}
+    assert {sweep.vanished for sweep in sweeps} == {()}
+
+
 def test_links_pipes_sockets_and_folders_named_like_media_are_skipped_once(root: Path, tree: Tree) -> None:
     put(root.parent / "outside" / "secret.mp4")
     (root / "link.mp4").symlink_to(root.parent / "outside" / "secret.mp4")
@@ -292,14 +304,18 @@ def sweep(tag):
 """
 
 
+@pytest.fixture
+def open_root() -> Iterator[Path]:
+    """A root that other users can reach: pytest's own folders are private."""
+    with tempfile.TemporaryDirectory(prefix="chamelaion-watch-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 def run_as_nobody(root: Path, script: str) -> list[str]:
     """Run in a child without privileges, which may see the root but not what is denied."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to become another user")
-    for folder in root.parents:
-        if folder.stat().st_uid == os.geteuid() and folder.is_relative_to(root.parents[2]):
-            folder.chmod(folder.stat().st_mode | 0o055)
-    root.chmod(0o755)
     repository = str(Path(disk.__file__).parents[2])
     command = [sys.executable, "-c", AS_NOBODY + script, str(root), repository]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
@@ -307,7 +323,8 @@ def run_as_nobody(root: Path, script: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_a_private_folder_is_skipped_and_hides_nothing_that_was_known(root: Path) -> None:
+def test_a_private_folder_is_skipped_and_hides_nothing_that_was_known(open_root: Path) -> None:
+    root = open_root
     put(root / "a.mp4").chmod(0o644)
     put(root / "private" / "b.mp4")
     (root / "private").chmod(0o700)
@@ -315,7 +332,8 @@ def test_a_private_folder_is_skipped_and_hides_nothing_that_was_known(root: Path
     assert lines == ["1 ('a.mp4',) () ['private'] True", "2 () () [] True"]
 
 
-def test_files_of_a_folder_that_becomes_private_are_not_vanished(root: Path) -> None:
+def test_files_of_a_folder_that_becomes_private_are_not_vanished(open_root: Path) -> None:
+    root = open_root
     if os.geteuid() == 0:
         os.chown(root, 65534, 65534)
     put(root / "open" / "sub" / "b.mp4")
@@ -344,10 +362,10 @@ sweep(4)
     ]
 
 
-def test_a_root_that_may_not_be_read_is_denied(root: Path) -> None:
-    (root / "private").mkdir(mode=0o700)
+def test_a_root_that_may_not_be_read_is_denied(open_root: Path) -> None:
+    (open_root / "private").mkdir(mode=0o700)
     lines = run_as_nobody(
-        root,
+        open_root,
         """
 from chamelaion_watch.core.errors import RootProblem
 tree = Tree(root + "/private", ScanRules(True, len, len), clock=lambda: 0.0, find_temp_sibling=lambda n, ns: None)
@@ -373,10 +391,18 @@ def test_500_quiet_files_in_50_folders_take_no_time(root: Path, tree: Tree, cloc
     assert time.thread_time() - began < 0.03
 
 
-def test_a_share_that_goes_while_it_is_listed_makes_nothing_vanish(root: Path) -> None:
+@pytest.fixture
+def share(root: Path) -> Iterator[Path]:
+    """The root with a real file system mounted on it, where the tests may mount one."""
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(root)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("may not mount a file system here")
+    yield root
+    subprocess.run(["umount", "-l", str(root)], capture_output=True, check=False)
+
+
+def test_a_share_that_goes_while_it_is_listed_makes_nothing_vanish(share: Path) -> None:
+    root = share
     leaves: list[str] = []
 
     def enters(_: str) -> bool:

@@ -356,6 +356,12 @@ def test_the_first_claim_waits_for_a_configured_mount(root: Path, places: Places
     assert "//nas/x" in report.reason
 
 
+def test_a_root_that_was_claimed_as_it_is_waits_for_no_mount(root: Path, places: Places) -> None:
+    claim_root(str(root), "ledger-1", "host-1", now=NOW)
+    Path(places.fstab).write_text(f"//nas/x {root.parent} cifs defaults 0 0\n")
+    assert inspect(root, places, KnownRoot("/dev/vda1", "ext4", has_sentinel=True)).state is RootState.OK
+
+
 def test_a_missing_root_is_missing_and_is_not_made(root: Path, places: Places) -> None:
     root.rmdir()
     Path(places.fstab).write_text(f"//nas/x {root.parent} cifs defaults 0 0\n")

@@ -12,7 +12,7 @@ import pytest
 
 from chamelaion_watch.core.errors import InputProblem, Transient
 from chamelaion_watch.edges.multipart import Body, Upload
-from chamelaion_watch.edges.transport import PIECE_BYTES
+from chamelaion_watch.edges.stream import PIECE_BYTES
 
 VIDEO = b"\x00\x00\x00\x18ftypmp42" + bytes(range(256)) * 2600  # 2.5 pieces
 AUDIO = b"RIFF" + bytes(range(255, -1, -1)) * 1100  # just more than one piece

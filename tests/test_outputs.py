@@ -352,6 +352,7 @@ def test_an_existing_result_is_copied_and_checked(root: str, tmp_path: Path) -> 
     second = str(tmp_path / "second")
     part = copy_output((root, "old.lipsync.mp4"), second, TEMP, sha256=sha256(content), mode=MODE)
     assert part
+    assert part.size == len(content)
     assert part.publish(NAMES) == NAMES[0]
     assert Path(second, NAMES[0]).read_bytes() == content
 

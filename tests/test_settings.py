@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -120,7 +121,7 @@ def test_a_folder_is_enough_and_the_rest_has_defaults() -> None:
 def test_values_are_held_as_seconds_bytes_bits_and_tuples() -> None:
     loaded = load(
         """
-        api: {base_url: "https://proxy.example/api/", poll: {first: 500ms}, lookup_grace: 90s, model: lipsync-2}
+        api: {base_url: "https://proxy.example/api/", poll: {first: 500ms}, pause: {quota: {first: 1h}}, lookup_grace: 90s, model: lipsync-2}
         folders:
           - path: //srv/a//b/
             settle: 1.5s
@@ -382,6 +383,13 @@ def test_a_flat_folder_needs_no_dir_and_may_put_results_beside_itself() -> None:
     load(folder("recursive: false\noutput: '../{name}.mp4'"))
 
 
+def test_a_folder_whose_name_is_blank_is_called_folder() -> None:
+    assert load(folder(path="'/srv/ '", lines="priority: 1")).folders[0].name == "folder"
+    assert problems_of(folder("setle: 1s", path="'/srv/ '")) == [
+        "config.yaml:3:5: folders.0.setle: unknown option; did you mean settle?"
+    ]
+
+
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
@@ -407,7 +415,7 @@ def test_a_folder_path_that_is_refused(path: str, problem: str) -> None:
         ("", ["1:1: the configuration is empty: `chamelaion-watch init` writes one"]),
         ("log: {}", ["1:1: folders: is missing: name a folder to watch"]),
         ("folders: []", ["1:10: folders: must have at least one entry"]),
-        ("folders: /srv/a", ["1:10: folders: must be a list, not text; did you mean [/srv/a]?"]),
+        ("folders: /srv/a", ["1:10: folders: must be a list, not text"]),
         ("folders: {path: /srv/a}", ["1:10: folders: must be a list, not a mapping"]),
         ("folders: [/srv/a]", ["1:11: folders.0: must be a mapping of options, not text"]),
         ("folders:\n  - name: a\n", ["2:5: folders.0.path: is missing"]),
@@ -806,6 +814,14 @@ def test_a_share_that_does_not_answer_is_compared_as_written_and_holds_up_nobody
     forms = path_forms(["/mnt/hung", "/mnt/well"], resolve, within_s=0.3)
     answer.set()
     assert forms == {"/mnt/hung": {"/mnt/hung"}, "/mnt/well": {"/mnt/well", "/real/mnt/well"}}
+
+
+def test_many_shares_that_do_not_answer_cost_the_time_of_one() -> None:
+    answer = threading.Event()
+    started = time.monotonic()
+    path_forms([f"/mnt/{number}" for number in range(30)], lambda path: str(answer.wait()) + path, within_s=0.2)
+    answer.set()
+    assert time.monotonic() - started < 3  # 30 times 0.2 s would be 6
 
 
 def test_a_loop_of_symlinks_is_compared_as_written(tmp_path: Path) -> None:

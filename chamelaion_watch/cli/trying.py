@@ -77,7 +77,7 @@ def sandbox_command(**options: float | str | None) -> None:
     try:
         run(SandboxOptions(**options))  # type: ignore[arg-type]
     except OSError as error:
-        leave(69, f"sandbox: cannot listen: {error.strerror}; choose another --port")
+        leave(69, f"sandbox: {error.strerror}; choose another --port")
     except ValueError as error:
         leave(USAGE, f"sandbox: {error}")
 

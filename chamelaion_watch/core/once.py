@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from chamelaion_watch.core import gate
 from chamelaion_watch.core.lifecycle import FINAL, NEEDS_A_PERSON
 from chamelaion_watch.core.messages import RemoveFiles, Submit, WriteNote
 from chamelaion_watch.core.model import AccountState, FileState, Job, JobState, Millis, RelPath
@@ -40,6 +41,7 @@ class Once:
         if not self.started_at:
             self.started_at = world.now
             self.first_failed = {job.id for job in world.book.of(*NEEDS_A_PERSON)}
+            world.gate = gate.urged(world.gate, world.now)  # whoever starts a run wants to know whether it goes now
         world.only = self.targets if self.targets is not None else set()
 
     def ended(self, world: World) -> Outcome | None:
@@ -102,17 +104,19 @@ class Once:
             return Outcome(
                 EXIT_TEMPORARY, f"paused by a person{': ' + world.pause.reason if world.pause.reason else ''}"
             )
-        gate, lasted = world.gate, world.now - world.gate.since_at
-        if gate.state is AccountState.UNAUTHORIZED:
-            return Outcome(EXIT_UNAUTHORIZED, f"the key is not accepted: {gate.reason}")
-        if gate.state is AccountState.UNREACHABLE and lasted >= self._patience(NETWORK_PATIENCE_MS):
-            return Outcome(EXIT_TEMPORARY, f"the service cannot be reached: {gate.reason}")
+        closed, lasted = world.gate, world.now - world.gate.since_at
+        if world.now >= closed.until_at and not closed.is_open:
+            return None  # its probe goes now
+        if closed.state is AccountState.UNAUTHORIZED:
+            return Outcome(EXIT_UNAUTHORIZED, f"the key is not accepted: {closed.reason}")
+        if closed.state is AccountState.UNREACHABLE and lasted >= self._patience(NETWORK_PATIENCE_MS):
+            return Outcome(EXIT_TEMPORARY, f"the service cannot be reached: {closed.reason}")
         if any(isinstance(action, Submit) for action in world.running):
             return None
         if any(job is not None and job.state in PAID_FOR for _, _, job in pending):
             return self._undeliverable(world, pending)
-        if gate.state is AccountState.QUOTA_EXHAUSTED and lasted >= self._patience(QUOTA_PATIENCE_MS):
-            return Outcome(EXIT_TEMPORARY, f"the account's quota is used up ({gate.reason}): {len(pending)} pairs wait")
+        if closed.state is AccountState.QUOTA_EXHAUSTED and lasted >= self._patience(QUOTA_PATIENCE_MS):
+            return Outcome(EXIT_TEMPORARY, f"the account's quota is used up ({closed.reason}): {len(pending)} pairs wait")
         return self._stuck(world, pending)
 
     def _undeliverable(self, world: World, pending: list[tuple[str, RelPath, Job | None]]) -> Outcome | None:

@@ -26,8 +26,6 @@ from chamelaion_watch.core.model import Request
 from chamelaion_watch.core.text import printable
 
 MAX_WAIT_S = 3600.0  # a longer Retry-After counts as this
-_MAX_INTERIM_BYTES = 64 * 1024  # of 1xx answers during one upload: more is no server that we know how to talk to
-_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _NUMBER = re.compile(r"[+-]?\d{1,400}(\.\d{1,20})?", re.ASCII)
 _MAX_STATUS_CHARS = 64
@@ -157,17 +155,6 @@ def asked_wait_s(headers: Mapping[str, str], now: float) -> float | None:
 def capped_s(wait_s: float | None) -> float | None:
     """An hour at most: a wait that a broken server names must not stop everybody for a day."""
     return None if wait_s is None else min(wait_s, MAX_WAIT_S)
-
-
-def has_final_answer(heard: bytes) -> bool:
-    """Whether more than interim (1xx) answers lies in `heard`: a status that counts, or something that is not HTTP."""
-    if len(heard) > _MAX_INTERIM_BYTES:
-        return True
-    while interim := _INTERIM.match(heard):
-        heard = heard[interim.end() :]
-    if len(heard) < len(b"HTTP/1.1 100"):
-        return False
-    return not heard.startswith((b"HTTP/1.1 1", b"HTTP/1.0 1")) or heard[9:12] == b"101"
 
 
 def _explained(text: str, asked_s: float | None) -> str:

@@ -1,7 +1,8 @@
 """The Chamelaion service over REST: the daemon's only HTTP client.
 
 The HTTP edge is these files: `api` the calls, `answers` what they mean, `multipart` the upload's body, `download` the
-results, `transport` the sockets, `addresses` where they may lead. httpx and httpcore are imported nowhere else.
+results, `transport` the connections, `stream` their sockets, `addresses` where they may lead. httpx and httpcore are
+imported nowhere else.
 It goes without `httpx.Client`: redirects, cookies, netrc and a log of signed URLs are what must not happen here.
 It retries nothing but a broken download; when to call again is decided elsewhere.
 """
@@ -27,7 +28,8 @@ from chamelaion_watch.edges.addresses import has_private_address, is_public
 from chamelaion_watch.edges.answers import Answer, JsonObject, Page, is_id, page_of, refusal, request_of, submitted_id
 from chamelaion_watch.edges.download import Downloader, Fetched, Sink, Validators
 from chamelaion_watch.edges.multipart import Body, Upload
-from chamelaion_watch.edges.transport import Deadline, Timeouts, Transport
+from chamelaion_watch.edges.stream import Deadline
+from chamelaion_watch.edges.transport import Timeouts, Transport
 
 __all__ = ["Api", "Fetched", "Page", "Sink", "Timeouts", "Upload", "Validators"]
 

@@ -2,6 +2,9 @@
 
 Opens, never blocks on a pipe, never follows a link beneath the root, never writes.
 Errors of the root become RootProblem; those of one file its Observation's trouble, or InputProblem.
+
+The disk edge is these files, the only ones that touch media: `disk` reads, `listing` sweeps, `structure` judges
+content, `outputs` writes, by `writing` and `placing`, and all of them walk by `jail`.
 """
 
 from __future__ import annotations
@@ -85,7 +88,7 @@ class Tree:
     """One root as it is read, with the memory of what was reported.
 
     `sweep` and `look` are for one thread at a time; `open` and `sha256` may be called from any. `clock` is
-    monotonic, in seconds. `has_leases` is for local file systems only; a lease is asked for only where SIGIO is ignored.
+    monotonic, in seconds. `has_leases` is for local file systems only, and works only where SIGIO is ignored.
     `find_temp_sibling(name, names)` names the partial copy of a file among its neighbours.
     """
 

@@ -2,7 +2,7 @@
 
 Each part is opened by itself, relative to the folder before it and with O_NOFOLLOW; a path may so be longer than
 PATH_MAX, too. The root itself is the administrator's word and may be reached through links.
-Only `listing`, `disk` and `outputs` come here. They translate the OSErrors raised below: only they know whether a
+Only the disk edge comes here. Its other files translate the OSErrors raised below: only they know whether a
 source or a result is at stake.
 """
 

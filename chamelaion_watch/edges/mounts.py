@@ -2,7 +2,8 @@
 
 An unmounted mount point is a valid empty folder; taken for the share it makes every file look deleted, and results
 land beneath the next mount. So a root is believed only with its sentinel, on the kind of mount where it was claimed.
-`inspect_root` only reads; nothing here ever creates a folder.
+`inspect_root` only reads; nothing here ever creates a folder. The edge is three files: this one judges, `mountinfo`
+reads the system's tables, `sentinel` the file in the root.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import httpx
 
 from chamelaion_watch.core.errors import InputProblem
-from chamelaion_watch.edges.transport import PIECE_BYTES
+from chamelaion_watch.edges.stream import PIECE_BYTES
 
 _CONTENT_TYPES = {
     ".mp4": "video/mp4",

@@ -12,7 +12,7 @@ import socket
 import struct
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from typing import Any
 
@@ -49,8 +49,8 @@ class Exchange:
         self.then = "drain"  # what happens to an unread rest of the body after the answer
         self.stop_s = 0.0
 
-    def answered(self, status: int) -> None:
-        self._journal.answered(self.entry, status)
+    def answered(self, status: int, retry_after: str | None = None) -> None:
+        self._journal.answered(self.entry, status, retry_after)
 
 
 class Recorded:
@@ -104,7 +104,7 @@ class Recorded:
 
     async def _answered(self, exchange: Exchange, message: Message, scope: Scope, receive: Receive, send: Send) -> None:
         if message["type"] == "http.response.start":
-            exchange.answered(message["status"])
+            exchange.answered(message["status"], _retry_after(message.get("headers", [])))
             await send({**message, "headers": _with_own(message.get("headers", []), is_last=not exchange.is_read)})
         elif exchange.is_read or message.get("more_body", False):
             await send(message)
@@ -177,3 +177,10 @@ def _silent() -> logging.Logger:
     logger = logging.getLogger("chamelaion_watch.sandbox")
     logger.disabled = True
     return logger
+
+
+def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    named = {name.lower(): value.decode("latin-1") for name, value in headers}
+    if b"retry-after-ms" in named:
+        return f"{named[b'retry-after-ms']} ms"
+    return named.get(b"retry-after")

@@ -24,6 +24,7 @@ class Entry:
     has_credentials: bool
     user_agent: str
     status: int | None = None
+    retry_after: str | None = None  # as it was sent: `Retry-After`, or milliseconds as `N ms`
     received_bytes: int = 0  # of the body
     is_over: bool = False
 
@@ -41,8 +42,8 @@ class Journal:
         if entry.endpoint == "media" and entry.has_credentials:
             self._media_credentials += 1
 
-    def answered(self, entry: Entry, status: int) -> None:
-        entry.status = status
+    def answered(self, entry: Entry, status: int, retry_after: str | None = None) -> None:
+        entry.status, entry.retry_after = status, retry_after
         self._counters[entry.endpoint, str(status)] += 1
         if entry.endpoint == "submit" and status != 200:  # noqa: PLR2004 -- what the API says to all it takes
             self._refused.append(entry)

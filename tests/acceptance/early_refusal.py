@@ -115,7 +115,7 @@ class Origin:
         self._start(self._accept)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _type: object, raised: BaseException | None, _traceback: object) -> None:
         self._stop.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -125,6 +125,8 @@ class Origin:
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(5)
+        if self.failures and raised is None:
+            raise self.failures[0]
 
     @property
     def url(self) -> str:
@@ -317,12 +319,22 @@ def measure_growth(video: Path, certificate: Certificate | None) -> tuple[float,
         contextlib.closing(api_for(origin.url, certificate)) as api,
     ):
         api.submit(upload_of(io.BytesIO(bytes(4096)), 4096))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak = resident_mb()
         began = time.monotonic()
-        api.submit(upload_of(file, video.stat().st_size))
+
+        def sample(_sent: int, _total: int) -> None:
+            nonlocal peak
+            peak = max(peak, resident_mb())
+
+        upload = upload_of(file, video.stat().st_size)
+        upload.on_progress = sample
+        api.submit(upload)
         took = time.monotonic() - began
-    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return grown_kib / 1024, video.stat().st_size / took / 1e6
+    return peak - before, video.stat().st_size / took / 1e6
+
+
+def resident_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
 def main() -> int:

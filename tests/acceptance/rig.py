@@ -1,0 +1,154 @@
+"""What the acceptance scripts share: a sandbox and the daemon as real processes, a drop folder, and the checks.
+
+Every script prints a line per fact with its figure, and exits 1 if one does not hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from chamelaion_watch.sandbox.server import Sandbox, SandboxOptions
+from tests.support import eventually
+
+KEY = "acceptance-key-1b7f"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Facts:
+    """What was found, printed as it comes."""
+
+    failures: list[str] = field(default_factory=list)
+
+    def check(self, name: str, holds: object, figure: object = "") -> None:
+        print(f"{'ok  ' if holds else 'FAIL'}  {name}{f': {figure}' if figure != '' else ''}", flush=True)
+        if not holds:
+            self.failures.append(name)
+
+    def end(self) -> None:
+        print(f"{'all facts hold' if not self.failures else f'{len(self.failures)} facts do not hold'}")
+        sys.exit(1 if self.failures else 0)
+
+
+@dataclass
+class Rig:
+    """A drop folder, a state folder and a config that names a sandbox."""
+
+    home: Path
+    base_url: str
+
+    @property
+    def drop(self) -> Path:
+        return self.home / "drop"
+
+    @property
+    def config(self) -> Path:
+        return self.home / "config.yaml"
+
+    def configure(self, *, api: dict[str, Any] | None = None, folder: dict[str, Any] | None = None) -> None:
+        self.drop.mkdir(exist_ok=True)
+        settings = {
+            "api": {"base_url": self.base_url, "poll": {"first": "500ms", "max": "1s"}} | (api or {}),
+            "folders": [{"path": str(self.drop), "settle": "2s"} | (folder or {})],
+            "state": str(self.home / "state"),
+        }
+        self.config.write_text(yaml.safe_dump(settings))
+
+    def env(self, **extra: str) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return kept | {"CHAMELAION_API_KEY": KEY, "PYTHONUNBUFFERED": "1"} | extra
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "chamelaion_watch", "--config", str(self.config), *arguments]
+
+    def run(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            self.command(*arguments), env=self.env(), cwd=ROOT, capture_output=True, text=True, timeout=timeout
+        )
+
+    @contextlib.contextmanager
+    def daemon(self, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
+        """The daemon as a process, ended by SIGTERM; its log is in `daemon.log`."""
+        with (self.home / "daemon.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*self.command()[:5], *flags, "run"], env=self.env(), cwd=ROOT, stdout=log, stderr=log
+            )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait(15)
+
+    def status(self) -> dict[str, Any]:
+        found = self.run("status", "--json")
+        data: dict[str, Any] = json.loads(found.stdout)["data"]
+        return data
+
+    def log(self) -> str:
+        path = self.home / "daemon.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+
+@contextlib.contextmanager
+def rig(**options: Any) -> Iterator[tuple[Rig, Sandbox]]:
+    """A fresh home with a sandbox beside it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lipsync-acceptance-") as home,
+        Sandbox(SandboxOptions(key=KEY, **options)) as sandbox,
+    ):
+        made = Rig(Path(home), sandbox.base_url)
+        made.configure()
+        yield made, sandbox
+
+
+def fingerprints(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Name, content, size, mtime, mode and inode of every source: what must never change."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "lipsync" not in path.name:
+            status = path.stat()
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[os.fsencode(path.relative_to(folder)).hex()] = (
+                digest,
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_mode,
+                status.st_ino,
+            )
+    return found
+
+
+def outputs(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.lipsync.mp4"))
+
+
+def temps(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob(".*lipsync-part"))
+
+
+def submissions(sandbox: Sandbox) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = sandbox.state()["submissions"]
+    return found
+
+
+def posts(sandbox: Sandbox) -> list[dict[str, Any]]:
+    """The generation requests that the sandbox logged, in order."""
+    return [entry for entry in sandbox.state()["log"] if entry["method"] == "POST" and "generate" in entry["path"]]
+
+
+__all__ = ["KEY", "Facts", "Rig", "eventually", "fingerprints", "outputs", "posts", "rig", "submissions", "temps"]
