@@ -9,13 +9,14 @@ import os
 from collections.abc import Callable, Mapping
 
 from chamelaion_watch.core import naming
-from chamelaion_watch.core.errors import OutputProblem, Transient
+from chamelaion_watch.core.errors import InputProblem, OutputProblem, Transient
 from chamelaion_watch.core.messages import Deliver, Delivered
-from chamelaion_watch.core.model import Structure
+from chamelaion_watch.core.model import RelPath, Structure
 from chamelaion_watch.edges import outputs
-from chamelaion_watch.edges.api import Api
+from chamelaion_watch.edges.api import Api, Validators
 from chamelaion_watch.edges.outputs import Part
 from chamelaion_watch.edges.probe import Prober
+from chamelaion_watch.edges.spool import Spool
 from chamelaion_watch.rootwork import RootWork
 
 RESERVE_BYTES = 64 * 2**20  # a download begins only where so much is free at least
@@ -26,11 +27,21 @@ def deliver(
     roots: Mapping[str, RootWork],
     api: Api,
     prober: Prober,
+    spool: Spool,
     on_progress: Callable[[int, int | None], None],
 ) -> Delivered:
     """Bring the output into its place and say where that is, durably."""
     roots[action.job.root].require_well()
-    return _from_copies(action, roots) or _from_service(action, roots[action.job.root], api, prober, on_progress)
+    if copied := _from_copies(action, roots):
+        return copied
+    part = _downloaded(action, roots[action.job.root], api, spool, on_progress)
+    try:
+        _check(part, prober)
+        sha256, size = part.sha256(), part.size
+    except BaseException:
+        part.discard()
+        raise
+    return Delivered(action, _published(part, action), sha256, size)
 
 
 def _from_copies(action: Deliver, roots: Mapping[str, RootWork]) -> Delivered | None:
@@ -57,23 +68,38 @@ def _from_copies(action: Deliver, roots: Mapping[str, RootWork]) -> Delivered | 
     return None
 
 
-def _from_service(
-    action: Deliver, root: RootWork, api: Api, prober: Prober, on_progress: Callable[[int, int | None], None]
-) -> Delivered:
+def _downloaded(
+    action: Deliver, root: RootWork, api: Api, spool: Spool, on_progress: Callable[[int, int | None], None]
+) -> Part:
+    """Fetch the result into a part; what is there when it must stop is kept for the next try."""
     job = action.job
     request = api.find(job.request_id or job.reference_id)
     if not request.output_url:
         raise Transient("the service says completed, but names no output", code="no_output")
     temp = naming.temp_path(action.output)
-    part = Part.create(root.path, temp, mode=root.policy.mode, expected_bytes=RESERVE_BYTES)
+    part, known = _begun(job.reference_id, root, temp, spool)
+
+    def on_start(validators: Validators) -> None:
+        nonlocal known
+        known = validators
+
     try:
-        api.fetch(request.output_url, part, on_progress=on_progress)
-        _check(part, prober)
-        sha256, size = part.sha256(), part.size
+        api.fetch(request.output_url, part, known=known, on_progress=on_progress, on_start=on_start)
+    except (Transient, InputProblem):  # broken, or the daemon stops
+        if known is None or not spool.keep(job.reference_id, part, known.etag, known.total):
+            part.discard()
+        raise
     except BaseException:
         part.discard()
         raise
-    return Delivered(action, _published(part, action), sha256, size)
+    return part
+
+
+def _begun(reference_id: str, root: RootWork, temp: RelPath, spool: Spool) -> tuple[Part, Validators | None]:
+    if kept := spool.take(reference_id, root.path, temp, mode=root.policy.mode):
+        part, etag, total = kept
+        return part, Validators(etag, total)
+    return Part.create(root.path, temp, mode=root.policy.mode, expected_bytes=RESERVE_BYTES), None
 
 
 def _published(part: Part, action: Deliver) -> str:

@@ -49,6 +49,7 @@ from chamelaion_watch.delivering import deliver
 from chamelaion_watch.edges.api import Api, Upload
 from chamelaion_watch.edges.clock import Clock
 from chamelaion_watch.edges.probe import Prober
+from chamelaion_watch.edges.spool import Spool
 from chamelaion_watch.rootwork import RootWork
 
 DECISION_LASTS_MS = 5_000  # a submission decided longer ago is void: the world has moved on (api.md)
@@ -62,11 +63,19 @@ class Effects:
     """The hands of the daemon; `post` puts an event into its inbox and may be called from any thread."""
 
     def __init__(
-        self, *, roots: Mapping[str, RootWork], api: Api, prober: Prober, clock: Clock, post: Callable[[Event], None]
+        self,
+        *,
+        roots: Mapping[str, RootWork],
+        api: Api,
+        prober: Prober,
+        spool: Spool,
+        clock: Clock,
+        post: Callable[[Event], None],
     ) -> None:
         self._roots = roots
         self._api = api
         self._prober = prober
+        self._spool = spool
         self._clock = clock
         self._post = post
         self._stopping = threading.Event()
@@ -122,7 +131,7 @@ class Effects:
             case Poll():
                 return self._poll(action)
             case Deliver():
-                return deliver(action, self._roots, self._api, self._prober, self._reporter(action.job))
+                return deliver(action, self._roots, self._api, self._prober, self._spool, self._reporter(action.job))
             case WriteNote():
                 return NoteWritten(action, self._roots[action.root].write_note(action))
             case RemoveFiles():

@@ -23,7 +23,7 @@ from chamelaion_watch import log, restore, settings_key
 from chamelaion_watch import settings as configuration
 from chamelaion_watch.core.errors import ConfigError, LedgerUnavailable, Unauthorized
 from chamelaion_watch.core.messages import Hint, ReloadAsked
-from chamelaion_watch.core.model import AccountState, Millis, Options
+from chamelaion_watch.core.model import AccountState, JobState, Millis, Options
 from chamelaion_watch.core.pairing import PairingRules
 from chamelaion_watch.core.policy import FolderPolicy, Growth, Policy
 from chamelaion_watch.core.world import World
@@ -35,6 +35,7 @@ from chamelaion_watch.edges.ledger.protocol import Ledger
 from chamelaion_watch.edges.ledger.sqlite import DaemonLock, SqliteLedger
 from chamelaion_watch.edges.mounts import KnownRoot
 from chamelaion_watch.edges.probe import Prober
+from chamelaion_watch.edges.spool import Spool
 from chamelaion_watch.edges.watcher import Watcher
 from chamelaion_watch.effects import Effects
 from chamelaion_watch.notify import Notifier
@@ -157,7 +158,7 @@ def _serve_once(settings: Settings, key: Key, hooks: Hooks, state: Path, signals
         try:
             with _opened(state) as ledger:
                 is_first = False
-                _Session(settings, key, hooks, ledger, signals).run()
+                _Session(settings, key, hooks, ledger, state, signals).run()
                 return
         except LedgerUnavailable as error:
             if is_first:
@@ -171,7 +172,9 @@ def _serve_once(settings: Settings, key: Key, hooks: Hooks, state: Path, signals
 class _Session:
     """One world with its hands, from the ledger to the stop."""
 
-    def __init__(self, settings: Settings, key: Key, hooks: Hooks, ledger: SqliteLedger, signals: _Signals) -> None:
+    def __init__(
+        self, settings: Settings, key: Key, hooks: Hooks, ledger: SqliteLedger, state: Path, signals: _Signals
+    ) -> None:
         self._clock = SystemClock()
         self._started_at = self._clock.now()
         self._hooks = hooks
@@ -197,10 +200,13 @@ class _Session:
             user_agent=f"chamelaion-watch/{__version__}",
         )
         self._api.key_source = key
+        spool = Spool(state / "spool")
+        spool.prune({job.reference_id for job in world.book.of(JobState.RENDERED)})
         self.daemon.effects = Effects(
             roots={policy.name: self._root(policy, ledger, self._clock) for policy in policies},
             api=self._api,
             prober=self._prober,
+            spool=spool,
             clock=self._clock,
             post=self.daemon.post,
         )

@@ -113,7 +113,11 @@ def rig(**options: Any) -> Iterator[tuple[Rig, Sandbox]]:
     ):
         made = Rig(Path(home), sandbox.base_url)
         made.configure()
-        yield made, sandbox
+        try:
+            yield made, sandbox
+        except BaseException:
+            print("\n".join(made.log().splitlines()[-60:]))
+            raise
 
 
 def fingerprints(folder: Path) -> dict[str, tuple[object, ...]]:

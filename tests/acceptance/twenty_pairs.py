@@ -82,10 +82,10 @@ def main() -> None:
             for suffix in (".mp4", ".wav"):  # the same pair under another name: costs nothing
                 shutil.copy(drop / f"scene01{suffix}", drop / f"again{suffix}")
             before = fingerprints(drop)
-            eventually(lambda: (drop / "again.lipsync.mp4").exists(), 60)
+            eventually((drop / "again.lipsync.mp4").exists, 60)
             facts.check("dropped again under another name: nothing paid", len(submissions(sandbox)) == paid, paid)
-            eventually(lambda: (drop / "twice.lipsync-attention.txt").exists(), 30)
-            eventually(lambda: (drop / "black.lipsync-error.txt").exists(), 30)
+            eventually((drop / "twice.lipsync-attention.txt").exists, 30)
+            eventually((drop / "black.lipsync-error.txt").exists, 30)
             status = at.status()
         facts.check("daemon stopped", True)
         check_end(facts, drop, sandbox_submissions=submissions(sandbox), status=status)
@@ -114,7 +114,7 @@ def check_end(
         len(sandbox_submissions) == len(distinct) == 17,
         f"{len(sandbox_submissions)}",
     )
-    notes = sorted(path.name for path in drop.rglob("*.lipsync-*") if path.is_file())
+    notes = sorted(path.name for path in drop.rglob("[!.]*.lipsync-*"))
     wanted = ["black.lipsync-error.json", "black.lipsync-error.txt", "twice.lipsync-attention.txt"]
     facts.check("the right notes", notes == wanted, notes)
     attention = (drop / "twice.lipsync-attention.txt").read_text(encoding="utf-8-sig")

@@ -1,0 +1,172 @@
+"""Deliveries against the real sandbox over real sockets, with real files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from chamelaion_watch.core.errors import InputProblem, RootProblem, Transient
+from chamelaion_watch.core.messages import Deliver, Delivered, LocalCopy
+from chamelaion_watch.core.model import Job, JobState, Options, RootState, Signature, Source
+from chamelaion_watch.core.pairing import PairingRules
+from chamelaion_watch.core.policy import FolderPolicy
+from chamelaion_watch.delivering import deliver
+from chamelaion_watch.edges.api import Api, Upload
+from chamelaion_watch.edges.clock import SystemClock
+from chamelaion_watch.edges.mounts import claim_root
+from chamelaion_watch.edges.probe import Prober
+from chamelaion_watch.edges.spool import Spool
+from chamelaion_watch.rootwork import RootWork
+from chamelaion_watch.sandbox.media import describe, make_audio, make_video
+from chamelaion_watch.sandbox.server import Sandbox, SandboxOptions
+from tests.support import eventually
+
+REFERENCE = "cw-abcdefghijklmnopqrstuvwxyz"
+OUTPUT = "a.lipsync.mp4"
+Progress = Callable[[int, int | None], None]
+
+
+def ignore(_done: int, _total: int | None) -> None:
+    return
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(SandboxOptions(rpm=None, queue_s=0, processing_s=0)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def prober() -> Iterator[Prober]:
+    made = Prober()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path, sandbox: Sandbox, prober: Prober) -> Place:
+    sandbox.control(faults=[])
+    return Place(tmp_path, sandbox, prober)
+
+
+class Place:
+    """A root with a completed request at the service."""
+
+    def __init__(self, home: Path, sandbox: Sandbox, prober: Prober) -> None:
+        self.drop = home / "drop"
+        self.drop.mkdir()
+        self.sandbox, self.prober = sandbox, prober
+        self.api = Api(base_url=sandbox.base_url, key=lambda: sandbox.key)
+        self.spool = Spool(home / "spool")
+        policy = FolderPolicy(
+            "drop", str(self.drop), "{dir}/{name}.lipsync.mp4", True, PairingRules((".mp4",), (".wav",))
+        )
+        claim_root(str(self.drop), "ours", "here", now=0)
+        self.root = RootWork(policy, ledger_id="ours", known=None, watcher=None, clock=SystemClock())
+        self.request_id = self._submit(home)
+
+    def _submit(self, home: Path) -> str:
+        make_video(home / "a.mp4", seconds=1)
+        make_audio(home / "a.wav", seconds=1)
+        video, audio = (home / "a.mp4").read_bytes(), (home / "a.wav").read_bytes()
+        upload = Upload(
+            video=io.BytesIO(video),
+            video_bytes=len(video),
+            video_suffix=".mp4",
+            audio=io.BytesIO(audio),
+            audio_bytes=len(audio),
+            audio_suffix=".wav",
+            fields={"reference_id": REFERENCE},
+            on_progress=ignore,
+            may_finish=lambda: None,
+        )
+        request_id = self.api.submit(upload)
+        eventually(lambda: self.api.find(request_id).is_completed)
+        return request_id
+
+    def deliver(self, *, copies: tuple[LocalCopy, ...] = (), on_progress: Progress = ignore) -> Delivered:
+        source = Source("a.mp4", Signature(1, 1), "0" * 64)
+        job = Job(
+            1, "drop", "a", "a", "", "a", None, source, source, Options(), 1, REFERENCE, JobState.RENDERED, 0, 0,
+            request_id=self.request_id,
+        )  # fmt: skip
+        action = Deliver(job, OUTPUT, copies)
+        return deliver(action, {"drop": self.root}, self.api, self.prober, self.spool, on_progress)
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.drop.iterdir() if path.name != ".lipsync-root")
+
+
+def test_an_output_is_fetched_checked_and_put_in_its_place(place: Place) -> None:
+    done = place.deliver()
+    assert place.names() == [OUTPUT]
+    assert done.sha256 == hashlib.sha256((place.drop / OUTPUT).read_bytes()).hexdigest()
+    assert describe(place.drop / OUTPUT).has_audio
+
+
+def test_a_users_file_of_that_name_is_never_overwritten(place: Place) -> None:
+    (place.drop / OUTPUT).write_bytes(b"mine")
+    assert place.deliver().output == "a_v2.lipsync.mp4"
+    assert (place.drop / OUTPUT).read_bytes() == b"mine"
+
+
+def test_the_same_output_that_is_there_already_is_taken_as_ours(place: Place) -> None:
+    first = place.deliver()
+    assert place.deliver().output == first.output
+    assert place.names() == [OUTPUT]
+
+
+def test_a_copy_that_lies_there_already_costs_no_request(place: Place) -> None:
+    first = place.deliver()
+    before = len(place.sandbox.state()["log"])
+    (place.drop / OUTPUT).rename(place.drop / "b.lipsync.mp4")
+    copy = LocalCopy("drop", "b.lipsync.mp4", first.sha256, first.size)
+    again = place.deliver(copies=(copy,))
+    assert again.is_copy
+    assert place.names() == [OUTPUT, "b.lipsync.mp4"]
+    assert len(place.sandbox.state()["log"]) == before
+
+
+def test_an_edited_copy_is_not_taken(place: Place) -> None:
+    (place.drop / "b.lipsync.mp4").write_bytes(b"edited")
+    assert not place.deliver(copies=(LocalCopy("drop", "b.lipsync.mp4", "0" * 64, 6),)).is_copy
+
+
+def test_a_stopped_download_leaves_the_share_clean_and_goes_on_where_it_was(place: Place) -> None:
+    place.sandbox.control(faults=[{"on": "media", "kind": "slow", "bytes_per_s": 20_000}])
+
+    def stop(done: int, _total: int | None) -> None:
+        if done > 5_000:
+            raise InputProblem("the daemon is stopping", code="withdrawn")
+
+    with pytest.raises(InputProblem):
+        place.deliver(on_progress=stop)
+    assert place.names() == []
+    done = place.deliver()
+    assert place.names() == [OUTPUT]
+    assert describe(place.drop / OUTPUT).has_video
+    media = [entry for entry in place.sandbox.state()["log"] if entry["endpoint"] == "media"]
+    assert media[-1]["status"] == 206
+    assert done.sha256 == hashlib.sha256((place.drop / OUTPUT).read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("kind", ["cut_close", "short", "empty", "html"])
+def test_what_is_not_the_whole_video_never_gets_the_name(place: Place, kind: str) -> None:
+    place.sandbox.control(faults=[{"on": "media", "kind": kind, "count": -1}])
+    with pytest.raises(Transient):
+        place.deliver()
+    assert place.names() == []
+    place.sandbox.control(faults=[])
+    assert place.deliver().output == OUTPUT
+
+
+def test_nothing_is_written_into_a_root_that_another_ledger_took_over(place: Place) -> None:
+    claim_root(str(place.drop), "theirs", "there", now=1, adopt=True)
+    with pytest.raises(RootProblem) as caught:
+        place.deliver()
+    assert caught.value.root_state is RootState.FOREIGN
+    assert place.names() == []
