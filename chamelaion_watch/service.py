@@ -134,31 +134,29 @@ class Hooks:
 def serve(config: Path, settings: Settings, env: Mapping[str, str], hooks: Hooks, *, state: Path) -> None:
     """Run the daemon until it is told to stop; raises ConfigError or LedgerUnavailable before anything is touched."""
     ignore_lease_signal()
+    key = Key(settings, env)
     lock = DaemonLock(state)
     lock.take()
     try:
-        key = Key(settings, env)
-        signals = _Signals()
+        signals = _Signals(hooks.notifier)
         with signals.installed():
-            while True:
-                _serve_once(settings, key, hooks, state, signals)
-                if not signals.is_reload:
-                    return
-                settings, key = _reloaded(config, settings, key, env)
-                signals.is_reload = False
+            current: tuple[Settings, Key] | None = settings, key
+            while current is not None:
+                reload = _Reload(config, *current, env)
+                _serve_once(*current, hooks, state, signals, reload)
+                current = reload.fresh
     finally:
-        hooks.notifier.stopping()
         lock.release()
 
 
-def _serve_once(settings: Settings, key: Key, hooks: Hooks, state: Path, signals: _Signals) -> None:
+def _serve_once(settings: Settings, key: Key, hooks: Hooks, state: Path, signals: _Signals, reload: _Reload) -> None:
     """Serve until a stop or a reload; a ledger that fails while serving is waited for, with a new world."""
     is_first = True
     while True:
         try:
             with _opened(state) as ledger:
                 is_first = False
-                _Session(settings, key, hooks, ledger, state, signals).run()
+                _Session(settings, key, hooks, ledger, state, signals, reload).run()
                 return
         except LedgerUnavailable as error:
             if is_first:
@@ -173,13 +171,21 @@ class _Session:
     """One world with its hands, from the ledger to the stop."""
 
     def __init__(
-        self, settings: Settings, key: Key, hooks: Hooks, ledger: SqliteLedger, state: Path, signals: _Signals
+        self,
+        settings: Settings,
+        key: Key,
+        hooks: Hooks,
+        ledger: SqliteLedger,
+        state: Path,
+        signals: _Signals,
+        reload: _Reload,
     ) -> None:
         self._clock = SystemClock()
         self._started_at = self._clock.now()
         self._hooks = hooks
         self._ledger = ledger
         self._signals = signals
+        self._reload = reload
         self._told: str | None = None
         self._told_at: Millis = 0
         self._is_ready = False
@@ -202,7 +208,7 @@ class _Session:
         self._api.key_source = key
         spool = Spool(state / "spool")
         spool.prune({job.reference_id for job in world.book.of(JobState.RENDERED)})
-        self.daemon.effects = Effects(
+        self.daemon.effects = self._effects = Effects(
             roots={policy.name: self._root(policy, ledger, self._clock) for policy in policies},
             api=self._api,
             prober=self._prober,
@@ -219,6 +225,7 @@ class _Session:
             self.daemon.run()
         finally:
             self._signals.daemon = None
+            self._effects.stop()  # whatever ended the session: no upload of it may be finished from here on
             self._tell(self.daemon.world, is_last=True)
             self._watcher.close()
             self._prober.close()
@@ -239,7 +246,11 @@ class _Session:
             logger.info("watching {}", ", ".join(folder.policy.path for folder in world.folders.values()))
         self._is_stale = True
         if self._signals.is_reload:
-            stop(self.daemon, "reload")
+            self._signals.is_reload = False
+            if self._reload.is_accepted():
+                stop(self.daemon, "reload")
+            else:
+                self._hooks.notifier.ready("watching")
         self._hooks.after_tick(world, self.daemon)
 
     def _tell(self, world: World, *, is_last: bool = False) -> None:
@@ -270,8 +281,9 @@ class _Session:
 class _Signals:
     """SIGTERM and SIGINT ask to stop, a second one leaves at once; SIGHUP reads the configuration again."""
 
-    def __init__(self) -> None:
+    def __init__(self, notifier: Notifier) -> None:
         self.daemon: Daemon | None = None
+        self._notifier = notifier
         self.is_stop = False
         self.is_reload = False
         self._woken = threading.Event()
@@ -298,12 +310,14 @@ class _Signals:
         if self.is_stop:
             os._exit(0)  # every tick is committed: there is nothing to lose
         self.is_stop = True
+        self._notifier.stopping()
         self._woken.set()
         if self.daemon is not None:
             stop(self.daemon, signal.Signals(number).name)
 
     def _reload(self, _number: int, _frame: FrameType | None) -> None:
         self.is_reload = True
+        self._notifier.reloading()
         if self.daemon is not None:
             self.daemon.post(ReloadAsked())
 
@@ -317,21 +331,34 @@ def _opened(state: Path) -> Iterator[SqliteLedger]:
         ledger.close()
 
 
-def _reloaded(config: Path, settings: Settings, key: Key, env: Mapping[str, str]) -> tuple[Settings, Key]:
-    """Read the configuration again; the old one stays, loudly, if the new one is wrong."""
-    try:
-        fresh = configuration.load(config, env)
-        fresh_key = Key(fresh, env)
-    except ConfigError as error:
-        for problem in error.problems:
-            logger.error("{}", problem)
-        logger.error("the configuration was not read again: the old one stays in force")
-        return settings, key
-    if configuration.state_folder(fresh, config, env) != configuration.state_folder(settings, config, env):
-        logger.error("{}: `state` changes only with a restart: the old configuration stays in force", config)
-        return settings, key
-    logger.info("{}: read again", config)
-    return fresh, fresh_key
+@dataclass
+class _Reload:
+    """The configuration read again: `fresh` takes over if it is right; if not, the old one stays, loudly."""
+
+    config: Path
+    settings: Settings
+    key: Key
+    env: Mapping[str, str]
+    fresh: tuple[Settings, Key] | None = None
+
+    def is_accepted(self) -> bool:
+        try:
+            settings = configuration.load(self.config, self.env)
+            key = Key(settings, self.env)
+        except ConfigError as error:
+            for problem in error.problems:
+                logger.error("{}", problem)
+            logger.error("{}: not read again, the old configuration stays in force", self.config)
+            return False
+        if self._state_of(settings) != self._state_of(self.settings):
+            logger.error("{}: `state` changes only with a restart; the old configuration stays in force", self.config)
+            return False
+        logger.info("{}: read again", self.config)
+        self.fresh = settings, key
+        return True
+
+    def _state_of(self, settings: Settings) -> Path:
+        return configuration.state_folder(settings, self.config, self.env)
 
 
 def _growth(growth: GrowthSettings) -> Growth:
