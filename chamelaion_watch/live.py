@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from chamelaion_watch.core.model import JobState
 from chamelaion_watch.core.world import World
+from chamelaion_watch.edges.clock import monotonic_s
 from chamelaion_watch.status import account, counts, pairs
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MOST_ROWS = 20
+DRAW_EVERY_S = 0.25
 _COLOURS = {
     "submitting": "cyan",
     "rendering": "blue",
@@ -34,7 +36,8 @@ class Display:
         self.stream = stream
         self._live: Live | None = None
         self._world: World | None = None
-        self._drawn_at = 0
+        self._is_stale = False
+        self._drawn_at_s = 0.0
         if is_live:
             self._start(stream)
 
@@ -59,10 +62,16 @@ class Display:
 
     def show(self, world: World) -> None:
         """Take a look at the world."""
-        self._world = world
-        if self._live is not None and world.now - self._drawn_at >= 250:  # noqa: PLR2004 - four times a second
-            self._drawn_at = world.now
-            self._live.update(_table(world), refresh=True)
+        self._world, self._is_stale = world, True
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Draw what is new, unless that was done a moment ago: to be called again, for the next look may be far off."""
+        if self._live is None or self._world is None or not self._is_stale:
+            return
+        if (now_s := monotonic_s()) - self._drawn_at_s >= DRAW_EVERY_S:
+            self._is_stale, self._drawn_at_s = False, now_s
+            self._live.update(_table(self._world), refresh=True)
 
     def summary(self, reason: str) -> None:
         """Say at the end what became of everything, and what is left for people."""
@@ -102,7 +111,7 @@ def _table(world: World) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=None, pad_edge=False, expand=False)
+    drawn = Table(box=None, pad_edge=False, expand=False, caption_justify="left")
     for title in ("pair", "state", "", "why"):
         drawn.add_column(title, no_wrap=True, overflow="ellipsis")
     rows: list[dict[str, Any]] = list(pairs(world))
