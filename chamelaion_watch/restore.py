@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from chamelaion_watch.core import gate, submission
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.lifecycle import FINAL
-from chamelaion_watch.core.model import JobState, Millis
+from chamelaion_watch.core.model import Job, JobState, Millis
 from chamelaion_watch.core.policy import FolderPolicy, Policy
 from chamelaion_watch.core.world import DAY_MS, HISTORY, Note, Pause, World
 from chamelaion_watch.edges.ledger.protocol import Ledger, NoteRow, RootRow
+
+LONGEST_WAIT_MS = 3_600_000  # what a server may ask for; our own waits are shorter
 
 
 def restore(
@@ -32,7 +35,7 @@ def restore(
         world.folders[folder_policy.name] = folder
     for row in ledger.notes():
         world.notes[row.root, row.subject] = Note(row.root, row.subject, row.kind, row.paths, row.digest)
-    world.accepted_at.extend(ledger.accepted_since(now - DAY_MS))
+    world.accepted_at.extend(at for at in ledger.accepted_since(now - DAY_MS) if at <= now)
     for job in world.book.of(JobState.SUBMITTING):
         submission.recovered(world, job)
     return world
@@ -68,11 +71,20 @@ def note_row(note: Note, now: Millis) -> NoteRow:
 
 
 def _read_jobs(world: World, ledger: Ledger) -> None:
-    for job in ledger.latest_jobs():
-        world.book.put(job)
-    for job in ledger.jobs(states=[state for state in JobState if state not in FINAL]):
-        world.book.put(job)
+    """Read all jobs: one that is long done may be the row that a new pair's run was paid with."""
+    for job in ledger.jobs():
+        world.book.put(_within_reach(job, world.now))
+    for job in world.book.open():
         world.history[job.id] = deque(ledger.attempts(job.id), maxlen=HISTORY)
+
+
+def _within_reach(job: Job, now: Millis) -> Job:
+    """No wait is longer than any that we would set, whatever the wall clock did while the daemon was down."""
+    next_at = None if job.next_at is None else min(job.next_at, now + LONGEST_WAIT_MS)
+    doubt_at = None if job.doubt_at is None else min(job.doubt_at, now)
+    return (
+        job if (next_at, doubt_at) == (job.next_at, job.doubt_at) else replace(job, next_at=next_at, doubt_at=doubt_at)
+    )
 
 
 def _read_gate(world: World, row: dict[str, Any] | None) -> None:

@@ -128,6 +128,7 @@ class Hooks:
 
     before: Callable[[World], None] = lambda _world: None  # once, before the first tick
     after_tick: Callable[[World, Daemon], None] = lambda _world, _daemon: None
+    beat: Callable[[], None] = lambda: None  # at least once a second
     notifier: Notifier = field(default_factory=lambda: Notifier.from_env({}))
 
 
@@ -268,7 +269,8 @@ class _Session:
         self._hooks.notifier.status(_status_line(world, data))
 
     def _heartbeat(self) -> None:
-        """Each turn of the control loop, at least once a second: the snapshot, and systemd's watchdog."""
+        """Each turn of the control loop, at least once a second: the snapshot, the display, and systemd's watchdog."""
+        self._hooks.beat()
         interval_s = self._hooks.notifier.watchdog_s
         now = self._clock.now()
         if self._is_stale and now - self._told_at >= SNAPSHOT_EVERY_MS:

@@ -11,13 +11,14 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chamelaion_watch.cli.looking import open_ledger
 from chamelaion_watch.cli.output import OK, UNAVAILABLE, Grid, instant, say, show
 from chamelaion_watch.core import completeness
-from chamelaion_watch.core.completeness import Tracker, Verdict
+from chamelaion_watch.core.completeness import GateRules, Tracker, Verdict
 from chamelaion_watch.core.errors import LedgerUnavailable, RootProblem
 from chamelaion_watch.core.folder import BACKLOG
 from chamelaion_watch.core.ignore import IgnoreRules, temp_sibling
@@ -33,7 +34,6 @@ from chamelaion_watch.core.model import (
     RelPath,
     RootState,
     Signature,
-    Unpaired,
 )
 from chamelaion_watch.core.naming import is_ours
 from chamelaion_watch.core.pairing import pair_up, scope_of
@@ -46,7 +46,7 @@ from chamelaion_watch.edges.ledger.sqlite import LedgerMissing, SqliteLedger
 from chamelaion_watch.service import KNOWN_SAMPLE, folder_policy_of
 from chamelaion_watch.settings_model import Settings
 
-BETWEEN_LOOKS_S = 1.0  # a copy that is under way has grown by then
+BETWEEN_LOOKS_S = 0.5  # a copy that is under way has grown by then
 
 
 # -- the eyes -----------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def ledger_if_any(state: Path) -> Iterator[SqliteLedger | None]:
     """Open the ledger if there is one; one that cannot be used is told, and passed over."""
     ledger = None
     try:
-        ledger = SqliteLedger(state, must_exist=True)
+        ledger = open_ledger(state)
     except LedgerMissing:
         pass
     except LedgerUnavailable as error:
@@ -177,29 +177,28 @@ class Eyes:
         return None
 
     def examine(self, paths: Collection[RelPath]) -> dict[RelPath, tuple[Signature | None, Verdict]]:
-        """Look at files now and twice a little later; what was quiet in between is given the settle time.
+        """Look at files now and a little later; what was quiet in between is believed to stay so for the settle time.
 
         So a hole or an end of zeros still holds a file, as it does in the daemon for longer. Raises RootProblem.
         """
         gate = self.policy.gate(is_network=self._is_network)
         trackers: dict[RelPath, Tracker | None] = dict.fromkeys(sorted(paths))
-        self._look(trackers, trackers, 0)
+        self._look(trackers, gate, 0)
         if trackers:
             time.sleep(BETWEEN_LOOKS_S)
-        self._look(trackers, trackers, 1)
-        quiet = [path for path, tracker in trackers.items() if tracker and not tracker.has_changed]
-        self._look(trackers, quiet, gate.settle_ms)
-        return {
-            path: (tracker.signature, completeness.verdict(tracker, gate.settle_ms, gate))
-            for path, tracker in trackers.items()
-            if tracker is not None
-        }
+        self._look(trackers, gate, 1)
+        found = {}
+        for path, tracker in trackers.items():
+            assert tracker is not None, "each path has been looked at"
+            if not tracker.has_changed:  # the pretended third look sees what the second saw
+                tracker = completeness.observe(tracker, tracker.seen, gate.settle_ms, gate)  # noqa: PLW2901
+            found[path] = tracker.signature, completeness.verdict(tracker, gate.settle_ms, gate)
+        return found
 
-    def _look(self, trackers: dict[RelPath, Tracker | None], paths: Iterable[RelPath], at: int) -> None:
-        """Take one look at some; `at` is the pretended time, in milliseconds since the first."""
-        gate = self.policy.gate(is_network=self._is_network)
-        befores = [(path, trackers[path]) for path in paths]
-        for seen in self.tree.look([Look(path, before.signature if before else None) for path, before in befores]):
+    def _look(self, trackers: dict[RelPath, Tracker | None], gate: GateRules, at: int) -> None:
+        """Take one look at all; `at` is the pretended time, in milliseconds since the first."""
+        looks = [Look(path, before.signature if before else None) for path, before in trackers.items()]
+        for seen in self.tree.look(looks):
             trackers[seen.path] = completeness.observe(trackers[seen.path], seen, at, gate)
 
     def _whose(self, glob: str) -> str:
@@ -209,7 +208,7 @@ class Eyes:
     def _counts(self, name: str) -> bool:
         is_wanted = self.wants(name)
         if not is_wanted:
-            self.others["ignored" if self.rules.why_ignored(name) else "other files"] += 1
+            self.others["ignored" if self.rules.why_ignored(name) else "not media"] += 1
         return is_wanted
 
 
@@ -278,34 +277,30 @@ class Line:
 
 
 SUBMIT = "would be submitted"
+WAS_HERE = "was here before the folder was first watched: `resume --folder` takes it"
 
 
 def _lines(eyes: Eyes, memory: Memory) -> list[Line]:
     sweep = eyes.tree.sweep()
-    for path, reason in sweep.skipped:
-        eyes.others[reason] += bool(path)
+    eyes.others["not media"] -= sweep.folders - 1  # their names were asked about as well
+    eyes.others.update(reason for _, reason in sweep.skipped)
     pairing = pair_all(sweep.appeared, eyes.policy)
+    unpaired = [Line(str(item.state), item.path, printable(item.path, 1024), item.reason) for item in pairing.unpaired]
+    if memory.is_new and eyes.policy.holds_backlog and len(pairing.pairs) > BACKLOG:
+        return [Line(str(PairState.HELD), pair.key, _files_of(pair), WAS_HERE) for pair in pairing.pairs] + unpaired
     states = eyes.examine({path for pair in pairing.pairs for path in (pair.video, pair.audio)})
-    seen = {path: signature for path, (signature, _) in states.items() if signature}
-    is_backlog = memory.is_new and eyes.policy.holds_backlog and len(pairing.pairs) > BACKLOG
-    judge = _judge(memory, states, seen, is_backlog=is_backlog)
-    return [*map(judge, pairing.pairs), *(_unpaired_line(item) for item in pairing.unpaired)]
+    return [_pair_line(pair, memory, states) for pair in pairing.pairs] + unpaired
 
 
-def _judge(
-    memory: Memory,
-    states: Mapping[RelPath, tuple[Signature | None, Verdict]],
-    seen: Mapping[RelPath, Signature],
-    *,
-    is_backlog: bool,
-) -> Callable[[Pair], Line]:
-    def judged(pair: Pair) -> Line:
-        what, why = _outcome(pair, memory, states, seen, is_backlog=is_backlog)
-        size = sum(seen[path].size for path in (pair.video, pair.audio) if path in seen)
-        files = f"{printable(pair.video, 1024)} + {printable(pair.audio, 1024)}"
-        return Line(what, pair.key, files, f"{why} ({pair.rule}, {_size(size)})" if what == SUBMIT else why)
+def _pair_line(pair: Pair, memory: Memory, states: Mapping[RelPath, tuple[Signature | None, Verdict]]) -> Line:
+    seen = {path: signature for path in (pair.video, pair.audio) if (signature := states[path][0])}
+    what, why = _outcome(pair, memory, states, seen)
+    size = sum(signature.size for signature in seen.values())
+    return Line(what, pair.key, _files_of(pair), f"{why} ({pair.rule}, {_size(size)})" if what == SUBMIT else why)
 
-    return judged
+
+def _files_of(pair: Pair) -> str:
+    return f"{printable(pair.video, 1024)} + {printable(pair.audio, 1024)}"
 
 
 def _outcome(
@@ -313,8 +308,6 @@ def _outcome(
     memory: Memory,
     states: Mapping[RelPath, tuple[Signature | None, Verdict]],
     seen: Mapping[RelPath, Signature],
-    *,
-    is_backlog: bool,
 ) -> tuple[str, str]:
     job = memory.jobs.get(pair.key)
     if job is not None and memory.is_over(pair, seen):
@@ -323,8 +316,8 @@ def _outcome(
         verdict = states[path][1]
         if verdict.state is not FileState.COMPLETE:
             return str(verdict.state), f"{printable(path.rpartition('/')[2])}: {verdict.reason}"
-    if pair.key in memory.held or is_backlog:
-        return str(PairState.HELD), "was here before the folder was first watched: `resume --folder` takes it"
+    if pair.key in memory.held:
+        return str(PairState.HELD), WAS_HERE
     if memory.paused:
         return "paused", memory.paused
     return SUBMIT, "new content" if job is not None else "looks complete"
@@ -338,12 +331,8 @@ def _of_job(job: Job) -> tuple[str, str]:
     return str(job.state), f"job {job.id}"
 
 
-def _unpaired_line(item: Unpaired) -> Line:
-    return Line(str(item.state), item.path, printable(item.path, 1024), item.reason)
-
-
 def _print_lines(lines: Sequence[Line], others: Mapping[str, int]) -> None:
-    counts = Counter(line.what for line in lines) + Counter(others)
+    counts = Counter(line.what for line in lines) + Counter(others)  # drops what is not above 0
     if lines:
         ordered = sorted(lines, key=lambda line: (line.what != SUBMIT, line.what, line.name))
         rows = [(line.what, printable(line.name, 1024), line.files, line.why) for line in ordered]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -150,8 +150,10 @@ class _Case:
         self.policy, self.rel, self.ledger, self.told = policy, rel, ledger, told
         self.memory: Memory = memory_of(ledger, policy)
         self.snapshot = read_status(state, ledger)[0] if ledger else {}
-        told.is_daemon_up = self.snapshot.get("daemon", {}).get("state") in ("running", "stopping")
-        files = self.snapshot["files"] if told.is_daemon_up else []
+        state_told = self.snapshot.get("daemon", {}).get("state", "stopped")
+        told.is_daemon_up = state_told != "stopped"
+        self.is_told = state_told in ("running", "stopping")  # by this process, not by one before
+        files = self.snapshot["files"] if self.is_told else []
         self.unfinished = [file for file in files if file["root"] == policy.name]
         self.eyes = Eyes(policy, is_network=mounts.mount_of(policy.path).is_network)
 
@@ -194,7 +196,7 @@ class _Case:
     @cached_property
     def root(self) -> tuple[str, str]:
         """State and reason of the root: as the daemon says, or as seen from here."""
-        if self.told.is_daemon_up:
+        if self.is_told:
             found = [root for root in self.snapshot["roots"] if root["name"] == self.policy.name]
             missing = ("not_watched", "the running daemon does not know it yet: reload it (SIGHUP), or restart it")
             return (found[0]["state"], found[0]["reason"]) if found else missing
@@ -228,7 +230,7 @@ class _Case:
             told.answer("gone", "it was there a moment ago and is not now")
         told.lines += [*root_lines, *self._former_jobs(*(pair.key for pair in pairs))]
 
-    def _file_states(self, paths: Set[RelPath]) -> dict[RelPath, FileTold]:
+    def _file_states(self, paths: set[RelPath]) -> dict[RelPath, FileTold]:
         """Return what is known of files: as the daemon says, as the ledger knows, or else as seen from here."""
         told = {path: known for path in paths if (known := self._known_state(path))}
         try:
@@ -276,7 +278,10 @@ class _Case:
         elif is_held:
             words = f"was here before the folder was first watched: `resume --folder {self.policy.name}` takes it"
             told.answer("held", f"held: {words}", str(PairState.HELD))
-        elif self.ledger is not None and (trouble := account_trouble(self.ledger)):
+        elif not told.rule:
+            words = "no job yet: the daemon has still to see both files quiet for the settle time"
+            told.answer("unseen", f"{words}; from here they look complete", str(FileState.ARRIVING))
+        if job is None and self.ledger is not None and (trouble := account_trouble(self.ledger)):
             told.lines.append(trouble)
         told.answer("paired", f"paired with {printable(other, 1024)} as {printable(pair.name)} (rule {pair.rule})")
 
@@ -291,7 +296,7 @@ class _Case:
             return f" of {instant(job.changed_at)}, its output is {printable(job.output or '', 1024)}"
         if job.state in NEEDS_A_PERSON or job.state in FINAL:
             return f": {job.code}: {printable(job.message or '')}" if job.code else ""
-        open_pairs = self.snapshot["pairs"] if self.told.is_daemon_up else []
+        open_pairs = self.snapshot["pairs"] if self.is_told else []
         reason = next((pair["reason"] for pair in open_pairs if pair["job"] == job.id), "")
         return f": {reason}" if reason else ""
 
@@ -346,8 +351,7 @@ def _media_below(
 
 def _seen_from_here(verdict: Verdict) -> FileTold:
     if verdict.state is FileState.COMPLETE:
-        why = "looks complete from here; the daemon has still to see it quiet for its settle time"
-        return FileTold(str(FileState.ARRIVING), "settling", why)
+        return FileTold(str(FileState.COMPLETE), "complete", "looks complete from here")
     return FileTold(str(verdict.state), verdict.code, f"{verdict.reason} (seen from here, not by the daemon)")
 
 

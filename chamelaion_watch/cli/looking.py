@@ -34,6 +34,7 @@ from chamelaion_watch.cli.output import (
     utc,
 )
 from chamelaion_watch.core.advice import advice_for
+from chamelaion_watch.core.errors import LedgerUnavailable
 from chamelaion_watch.core.lifecycle import NEEDS_A_PERSON
 from chamelaion_watch.core.model import Attempt, Job, JobState, Millis, Source
 from chamelaion_watch.core.text import printable
@@ -61,11 +62,22 @@ def opened(obj: Globals) -> Iterator[Opened]:
     config = obj.config_path()
     settings = configuration.load(config, os.environ)
     state = configuration.state_folder(settings, config, os.environ)
-    ledger = SqliteLedger(state, must_exist=True)
+    ledger = open_ledger(state)
     try:
         yield Opened(settings, state, ledger)
     finally:
         ledger.close()
+
+
+def open_ledger(state: Path) -> SqliteLedger:
+    """Return the ledger that there is; raises LedgerUnavailable, also for one that this user may not look at."""
+    try:
+        return SqliteLedger(state, must_exist=True)
+    except OSError as error:
+        words = (error.strerror or str(error)).lower()
+        raise LedgerUnavailable(
+            f"the ledger in {state}: {words}: do this as the user of the daemon, or as root"
+        ) from error
 
 
 def folder_named(settings: Settings, name: str | None) -> str | None:
@@ -203,7 +215,12 @@ def _pair_row(pair: dict[str, Any]) -> tuple[Any, ...]:
 
 @click.command("jobs", short_help="The jobs, oldest first (--state, --folder).")
 @click.option(
-    "--state", "states", multiple=True, type=click.Choice(list(JobState)), help="Only these; may be given repeatedly."
+    "--state",
+    "states",
+    multiple=True,
+    metavar="STATE",
+    type=click.Choice([state.value for state in JobState]),
+    help=f"Only these, given once for each: {', '.join(state.value for state in JobState)}.",
 )
 @click.option("--folder", metavar="NAME", help="Only those of this folder.")
 @json_option

@@ -20,7 +20,7 @@ from chamelaion_watch.cli import Globals
 from chamelaion_watch.cli.looking import Opened, folder_named, job_or_leave, opened
 from chamelaion_watch.cli.output import HELD, NO_INPUT, emit, exits, json_option, leave, moment, say, utc
 from chamelaion_watch.core.errors import RootProblem
-from chamelaion_watch.core.model import RootState
+from chamelaion_watch.core.model import Millis, RootState
 from chamelaion_watch.core.text import printable
 from chamelaion_watch.edges import mounts
 from chamelaion_watch.edges.clock import SystemClock, monotonic_s
@@ -29,13 +29,14 @@ from chamelaion_watch.edges.ledger.sqlite import holder
 from chamelaion_watch.settings_model import FolderSettings
 
 ANSWER_WITHIN_S = 3.0  # the daemon looks for commands each second
+SNAPSHOT_WITHIN_S = 1.2  # it tells what it knows once a second
 LOOK_EVERY_S = 0.05
 KNOWN_SAMPLE = 20
 
 Wish = tuple[str, Mapping[str, str]]  # verb and arguments
 
 
-@click.command("retry", short_help="Try jobs again: failed, doubtful, cancelled, or done ones as a new run.")
+@click.command("retry", short_help="Try jobs again (JOB…, or --failed).")
 @click.argument("jobs", metavar="JOB...", type=int, nargs=-1)
 @click.option("--failed", is_flag=True, help="All that are `failed` now.")
 @json_option
@@ -55,7 +56,7 @@ def retry_command(obj: Globals, jobs: tuple[int, ...], failed: bool, as_json: bo
         _ask(at, [("retry", {"failed": "1"})] if failed else _of_jobs(at, "retry", jobs, json_of), json_of)
 
 
-@click.command("cancel", short_help="Cancel jobs: nothing is sent, or the result is not delivered.")
+@click.command("cancel", short_help="Cancel jobs: not sent, or not delivered.")
 @click.argument("jobs", metavar="JOB...", type=int, nargs=-1, required=True)
 @json_option
 @click.pass_obj
@@ -70,7 +71,7 @@ def cancel_command(obj: Globals, jobs: tuple[int, ...], as_json: bool) -> None:
         _ask(at, _of_jobs(at, "cancel", jobs, json_of), json_of)
 
 
-@click.command("pause", short_help="Submit nothing more, everywhere or from one folder (--until, --reason).")
+@click.command("pause", short_help="Submit nothing more (--folder, --until, --reason).")
 @click.option("--folder", metavar="NAME", help="Only this folder.")
 @click.option("--until", metavar="T", help="Go on by itself then: `2026-11-23 08:00`, `08:00` (the next one), `2h`.")
 @click.option("--reason", metavar="TEXT", help="Shown to whoever wonders.")
@@ -92,7 +93,7 @@ def pause_command(obj: Globals, folder: str | None, until: str | None, reason: s
         _ask(at, [("pause", _given(wishes))], json_of)
 
 
-@click.command("resume", short_help="End a pause, take a held backlog, probe the account now.")
+@click.command("resume", short_help="End a pause, take a held backlog, probe the account.")
 @click.option("--folder", metavar="NAME", help="Only this folder: ends its pause and takes what it holds.")
 @json_option
 @click.pass_obj
@@ -135,11 +136,21 @@ def _ask(at: Opened, wishes: Sequence[Wish], json_of: str | None) -> None:
 
 
 def _answers(at: Opened, ids: Sequence[int]) -> list[CommandRow]:
+    """Return the rows once they are applied and `status` tells of it, or as they are when it takes too long."""
     deadline = monotonic_s() + ANSWER_WITHIN_S
-    while True:
+    while monotonic_s() < deadline:
         rows = _rows(at, ids)
-        if all(row.applied_at is not None for row in rows) or monotonic_s() >= deadline:
+        if all(row.applied_at is not None for row in rows):
+            _await_snapshot(at, max(row.applied_at or 0 for row in rows))
             return rows
+        time.sleep(LOOK_EVERY_S)
+    return _rows(at, ids)
+
+
+def _await_snapshot(at: Opened, applied_at: Millis) -> None:
+    """Wait until `status` can tell; a wish that changes nothing makes no new snapshot."""
+    deadline = monotonic_s() + SNAPSHOT_WITHIN_S
+    while monotonic_s() < deadline and all(told_at < applied_at for _, told_at, _ in at.ledger.snapshots()):
         time.sleep(LOOK_EVERY_S)
 
 
@@ -168,7 +179,7 @@ def _command_facts(row: CommandRow) -> dict[str, Any]:
 # -- adopt --------------------------------------------------------------------------------------------
 
 
-@click.command("adopt", short_help="Take over a folder that another ledger served, or that was moved or emptied.")
+@click.command("adopt", short_help="Take over a folder that another ledger served.")
 @click.argument("path", metavar="PATH")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option

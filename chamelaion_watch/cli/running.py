@@ -68,7 +68,7 @@ def run_daemon(config: Path, settings: Settings, once: Once | None, verbosity: i
             outcome.append(ended)
             stop(daemon, ended.reason)
 
-    hooks = Hooks(once.begin if once else lambda _: None, after_tick, Notifier.from_env(env))
+    hooks = Hooks(once.begin if once else lambda _: None, after_tick, display.refresh, Notifier.from_env(env))
     state = configuration.state_folder(settings, config, env)
     with display:
         level = _LEVELS.get(verbosity, settings.log.level)

@@ -25,7 +25,7 @@ OUTPUT_RETRY_MS = 30_000  # a full or read-only folder is tried again so often
 
 def delivered(world: World, event: Delivered) -> None:
     """The output is in its place, durably."""
-    job = world.job(event.action.job.id, JobState.RENDERED)
+    job = _of(world, event.action)
     if job is None:
         return
     if not event.is_copy:
@@ -47,7 +47,7 @@ def delivered(world: World, event: Delivered) -> None:
 
 def deliver_failed(world: World, action: Deliver, error: WatchError) -> None:
     """Keep the paid result at the service, and come back for it."""
-    job = world.job(action.job.id, JobState.RENDERED)
+    job = _of(world, action)
     if job is None:
         return
     world.progress.pop(job.id, None)
@@ -68,6 +68,12 @@ def deliver_failed(world: World, action: Deliver, error: WatchError) -> None:
             world.step(job, Step.FAIL, code=error.code, message=error.message, http_status=error.http_status)
         case _:
             _try_later(world, job, error)
+
+
+def _of(world: World, action: Deliver) -> Job | None:
+    """The job that a delivery is about, if it still waits for this very run."""
+    job = world.job(action.job.id, JobState.RENDERED)
+    return job if job is not None and job.reference_id == action.job.reference_id else None
 
 
 def _try_later(world: World, job: Job, error: WatchError) -> None:

@@ -215,11 +215,14 @@ class Folder:
         return None
 
     def has(self, job: Job) -> bool:
-        """Say whether both sources of a job are complete and still what they were when it was made."""
-        return all(
-            (file := self.files.get(source.path)) is not None and file.source == source
-            for source in (job.video, job.audio)
-        )
+        """Say whether both sources of a job are complete, a pair, and still what they were when it was made."""
+        pair = self.pairs.get(job.key)
+        return pair is not None and self.sources(pair) == (job.video, job.audio)
+
+    def is_restless(self, job: Job) -> bool:
+        """Say whether a source of a job is there and not complete: its pair may come back."""
+        files = (self.files.get(source.path) for source in (job.video, job.audio))
+        return any(file is not None and file.source is None for file in files)
 
     def sources(self, pair: Pair) -> tuple[Source, Source] | None:
         """Return both sources of a pair once they are complete and identified."""
@@ -268,7 +271,8 @@ class Folder:
     def _rescan_ms(self, event: Scanned) -> int:
         """Network shares are stretched to 4 times what a scan takes; a name that vanished is confirmed soon."""
         rescan = max(self.policy.rescan(has_events=event.facts.has_events), 4 * event.took_ms)
-        return min(rescan, CONFIRM_MS) if self._vanishing or event.vanished or event.missing_notes else rescan
+        is_news = any(path not in self._missing_notes for path in event.missing_notes)
+        return min(rescan, CONFIRM_MS) if self._vanishing or event.vanished or is_news else rescan
 
     def _appear(self, path: RelPath, now: Millis) -> None:
         self._vanishing.pop(path, None)
@@ -346,8 +350,9 @@ class Folder:
 
     def _hold_backlog(self) -> None:
         """Nobody's archive is submitted by surprise: what was here before waits for a person."""
-        if self.is_new and self.policy.holds_backlog and len(self.pairs) > BACKLOG:
-            self.held = set(self.pairs)
+        keys = self.index.keys_at_rest()
+        if self.is_new and self.policy.holds_backlog and len(keys) > BACKLOG:
+            self.held = keys
 
     def _some_complete(self) -> Iterator[RelPath]:
         """A source that is overwritten in place touches no folder: a rotating share is looked at with each sweep."""

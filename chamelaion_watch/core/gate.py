@@ -9,6 +9,7 @@ decrease). After a stop one canary goes first; a herd never does.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from chamelaion_watch.core.model import AccountState, Millis
 from chamelaion_watch.core.policy import Policy
 
 MINUTE_MS = 60_000
+PACE_MARGIN = 1.02  # a little slower than allowed: the way to the service stretches and squeezes the distances
 BREAKER_FAILURES = 5  # 5xx in a row, over all jobs, before the service counts as unreachable
 RAISE_AFTER_MS = 300_000  # how long a lowered in-flight limit stands before one more is tried
 
@@ -116,7 +118,7 @@ def passed(gate: Gate, now: Millis) -> Gate:
 def claimed(gate: Gate, job_id: int, now: Millis, policy: Policy) -> Gate:
     """Take a slot for a submission that starts now."""
     rate = min(gate.rate or policy.requests_per_minute, policy.requests_per_minute)
-    slot = max(now, gate.next_slot_at) + round(MINUTE_MS / rate)
+    slot = max(now, gate.next_slot_at) + math.ceil(PACE_MARGIN * MINUTE_MS / rate)
     return replace(gate, next_slot_at=slot, canary=job_id if needs_canary(gate) else None)
 
 
@@ -125,13 +127,12 @@ def dropped(gate: Gate, job_id: int) -> Gate:
     return replace(gate, canary=None) if gate.canary == job_id else gate
 
 
-def accepted(gate: Gate, job_id: int, began_at: Millis, now: Millis, in_flight: int, policy: Policy) -> Gate:
-    """The service took a submission; one that began before the gate closed proves nothing about the pause."""
+def accepted(gate: Gate, job_id: int, now: Millis, in_flight: int, policy: Policy) -> Gate:
+    """The service took a submission; after a stop only the canary's says anything: the others began before it."""
     gate = replace(gate, accepted=(*_last_minute(gate, now), now), failures=0)
-    is_stale = not gate.is_open and gate.canary != job_id and began_at < gate.since_at
-    if is_stale:
-        return gate
     if needs_canary(gate):
+        if gate.canary != job_id:
+            return gate
         gate = _opened(gate, now)
     return _raised(replace(gate, strikes=0, is_cap_suspected=False), now, in_flight, policy)
 
@@ -164,7 +165,8 @@ def refused(
     The answer to a request that began before the gate closed for the same reason counts no second strike.
     """
     if isinstance(error, Throttled) and is_submission:
-        if gate.is_cap_suspected and began_at is not None and began_at < gate.limit_raised_at:
+        is_beside = gate.is_cap_suspected and began_at is not None and began_at < gate.limit_raised_at
+        if is_beside and error.retry_after_s is None:
             return replace(gate, limit=max(1, min(gate.limit or in_flight, in_flight)))  # sent beside the refused one
         if _may_be_cap(gate, error, now, in_flight, policy):
             return _capped(gate, now, in_flight, error)
@@ -178,12 +180,16 @@ def refused(
     until = now + wait_ms
     if is_echo:
         until = max(until, gate.until_at) if promised is not None else gate.until_at
+    is_bound = gate.is_promised and now < gate.until_at  # a named time holds, whatever else is refused meanwhile
+    if is_bound:
+        until = max(until, gate.until_at)
+        state = gate.state if gate.state is AccountState.RATE_LIMITED else state
     return replace(
         gate,
         state=state,
         since_at=gate.since_at if gate.state is state else now,
-        until_at=max(until, gate.until_at) if gate.is_promised and gate.state is state else until,
-        is_promised=promised is not None or (gate.is_promised and gate.state is state and now < gate.until_at),
+        until_at=until,
+        is_promised=promised is not None or is_bound,
         reason=error.message,
         strikes=strikes,
         is_half_open=False,
@@ -195,7 +201,9 @@ def delayed(gate: Gate, now: Millis, reason: str, *, chance: float, policy: Poli
     """The probe of a closed account met something else than what closed it: wait for the next, longer."""
     strikes = gate.strikes + 1
     wait_ms = round(policy.pauses[gate.state].at(strikes) * (1 + chance))
-    return replace(gate, until_at=now + wait_ms, is_promised=False, reason=reason, strikes=strikes)
+    is_bound = gate.is_promised and now < gate.until_at
+    until = max(now + wait_ms, gate.until_at) if is_bound else now + wait_ms
+    return replace(gate, until_at=until, is_promised=is_bound, reason=reason, strikes=strikes)
 
 
 def server_failed(gate: Gate, now: Millis, error: AccountProblem, *, chance: float, policy: Policy) -> Gate:
@@ -220,6 +228,9 @@ def restored(gate: Gate, now: Millis, policy: Policy) -> Gate:
         gate,
         until_at=min(gate.until_at, now + longest),
         next_slot_at=min(gate.next_slot_at, now + MINUTE_MS),
+        since_at=min(gate.since_at, now),
+        limit_raised_at=min(gate.limit_raised_at, now),
+        rate_raised_at=min(gate.rate_raised_at, now),
         accepted=tuple(at for at in gate.accepted if now - MINUTE_MS < at <= now),
         canary=None,
     )
@@ -286,9 +297,10 @@ def _rate_learned(gate: Gate, now: Millis) -> Gate:
     """A 429 that is not the cap: what was accepted in the last minute is what the server allows."""
     if gate.is_cap_suspected:  # refused again with fewer in flight: it was the rate, and counts as the second strike
         gate = replace(gate, is_cap_suspected=False, limit=None, strikes=gate.strikes + 1)
-    if not gate.is_open:
+    count = len(_last_minute(gate, now))
+    if not gate.is_open or not count:  # nothing of ours was taken: others use the account, our pace is not to blame
         return gate
-    return replace(gate, rate=float(max(1, len(_last_minute(gate, now)))), rate_raised_at=now)
+    return replace(gate, rate=float(count), rate_raised_at=now)
 
 
 def _raised(gate: Gate, now: Millis, in_flight: int, policy: Policy) -> Gate:

@@ -6,6 +6,8 @@ of its newest job asks for nothing, whatever its names, times or the settings be
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.lifecycle import NO_TROUBLE, NOT_ASKED, Step
 from chamelaion_watch.core.model import Job, JobState, Pair, RelPath, Source
@@ -14,6 +16,7 @@ from chamelaion_watch.core.world import World
 
 SOURCE_GONE = "source_gone"
 BY_REQUEST = "by_request"
+_OPEN = (JobState.QUEUED, JobState.SUBMITTING, JobState.RENDERING, JobState.RENDERED)
 
 
 def take_in(world: World) -> None:
@@ -33,18 +36,22 @@ def take_in(world: World) -> None:
 
 def again(world: World, job: Job, why: str) -> str:
     """A person asks once more; returns what was done, in words."""
+    newest = world.book.newest(job.root, job.key)
+    if newest is not None and newest.id != job.id:
+        return f"job {job.id}: job {newest.id} is newer and {newest.state}; retry that one"
+    video, audio = _present(world, job)
     match job.state:
         case JobState.FAILED if job.rendered_at is not None:
             world.step(job, Step.REDELIVER, **NO_TROUBLE)
             return f"job {job.id}: its paid result is fetched again"
         case JobState.FAILED | JobState.DOUBTFUL | JobState.CANCELLED:
             world.attempt(job, "again", "again", why)
-            _requeue(world, job, job.video, job.audio, run_no=_newest_run(world, job) + 1)
-            return f"job {job.id}: queued again, run {_newest_run(world, job)}"
+            _requeue(world, job, video, audio, run_no=_next_run(world, job))
+            if folder := world.folders.get(job.root):
+                folder.offer(job.key)
+            return f"job {job.id}: queued again, run {world.book.jobs[job.id].run_no}"
         case JobState.DONE | JobState.SUPERSEDED:
-            if (newest := world.book.newest(job.root, job.key)) and newest.id != job.id:
-                return f"job {job.id}: job {newest.id} is newer and {newest.state}; retry that one"
-            _add(world, job, run_no=_newest_run(world, job) + 1)
+            _add(world, replace(job, video=video, audio=audio), run_no=_next_run(world, job))
             return f"job {job.id}: run again as a new job; its output stays"
         case _:
             return f"job {job.id}: still {job.state}, nothing to retry"
@@ -55,6 +62,7 @@ def cancel(world: World, job: Job, code: str, message: str) -> str:
     match job.state:
         case JobState.SUBMITTING if job.doubt_at is None:
             world.cancelling[job.id] = code
+            world.change(job, code=code)  # a crash must not forget it
             return f"job {job.id}: cancelled as soon as its upload has stopped"
         case JobState.DONE | JobState.CANCELLED | JobState.SUPERSEDED:
             return f"job {job.id}: already {job.state}"
@@ -66,13 +74,14 @@ def cancel(world: World, job: Job, code: str, message: str) -> str:
 # -- a pair is ready ----------------------------------------------------------------------------------
 
 
-def _ready(world: World, folder: Folder, pair: Pair, video: Source, audio: Source) -> None:  # noqa: C901 - §9, by phase
+def _ready(world: World, folder: Folder, pair: Pair, video: Source, audio: Source) -> None:  # noqa: C901, PLR0912 - §9
     job = world.book.newest(folder.policy.name, pair.key)
     if job is None:
         _create(world, folder, pair, video, audio)
         return
     is_same = (job.video.sha256, job.audio.sha256) == (video.sha256, audio.sha256)
     is_touched = (job.video, job.audio) != (video, audio)
+    was_sent = job.sent_at is not None or job.request_id is not None
     match job.state:
         case JobState.QUEUED | JobState.SUBMITTING if is_same:
             if is_touched and job.state is JobState.QUEUED:
@@ -82,9 +91,13 @@ def _ready(world: World, folder: Folder, pair: Pair, video: Source, audio: Sourc
         case JobState.SUBMITTING:
             # Leave is denied for a job whose sources changed; the queue then finds the new content.
             world.denied[job.id] = "its source changed"
+        case JobState.FAILED | JobState.CANCELLED if not is_same and was_sent:
+            _create(world, folder, pair, video, audio)  # that row stays the record of what was paid for
         case JobState.FAILED | JobState.CANCELLED if not is_same:
             world.attempt(job, "again", "new_content", "a source was replaced: the new content is queued")
             _requeue(world, job, video, audio, run_no=_run_of(world, job, video, audio))
+        case JobState.CANCELLED if job.code == SOURCE_GONE and was_sent:
+            _create(world, folder, pair, video, audio)  # which finds out what became of that run, and pays nothing
         case JobState.CANCELLED if job.code == SOURCE_GONE:
             world.attempt(job, "again", "back", "the source is back")
             _requeue(world, job, video, audio, run_no=job.run_no)
@@ -182,8 +195,21 @@ def _run_of(world: World, job: Job, video: Source, audio: Source) -> int:
     return max((other.run_no for other in same if other.id != job.id), default=1)
 
 
-def _newest_run(world: World, job: Job) -> int:
-    return max(other.run_no for other in world.book.same_content(job.video.sha256, job.audio.sha256))
+def _next_run(world: World, job: Job) -> int:
+    """One more than any run of this content, unless a pair with the same content was asked for again just now."""
+    same = world.book.same_content(job.video.sha256, job.audio.sha256)
+    newest = max(same, key=lambda other: other.run_no)
+    is_open = newest.state in _OPEN and newest.run_no > job.run_no
+    return newest.run_no if is_open else newest.run_no + 1
+
+
+def _present(world: World, job: Job) -> tuple[Source, Source]:
+    """Return the pair's sources as they lie there now, if they are this content still: files are touched and moved."""
+    folder = world.folders.get(job.root)
+    pair = folder.pairs.get(job.key) if folder else None
+    found = folder.sources(pair) if folder and pair else None
+    is_same = found and (found[0].sha256, found[1].sha256) == (job.video.sha256, job.audio.sha256)
+    return found if found and is_same else (job.video, job.audio)
 
 
 def _reference(world: World, video: Source, audio: Source, run_no: int) -> str:
@@ -191,6 +217,13 @@ def _reference(world: World, video: Source, audio: Source, run_no: int) -> str:
 
 
 # -- a pair is gone -----------------------------------------------------------------------------------
+
+
+def miss(world: World, folder: Folder) -> None:
+    """Find the jobs whose pair went while the daemon was down: there was no pair that could have been seen to go."""
+    for job in world.book.of(JobState.QUEUED, JobState.FAILED):
+        if job.root == folder.policy.name and job.key not in folder.pairs and not folder.is_restless(job):
+            folder.index.gone[job.key] = None
 
 
 def _lost(world: World, folder: Folder, key: RelPath) -> None:

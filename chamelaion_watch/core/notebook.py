@@ -20,6 +20,7 @@ from chamelaion_watch.core.world import Note, World
 
 UNEVENTFUL = frozenset({"queued", "accepted", "completed", "delivered", "again"})  # attempts that did not fail
 ERROR, ATTENTION, RECEIPT = "error", "attention", "receipt"
+UNWRITTEN = ""  # the digest of a note that is being written
 
 
 def due(world: World) -> Iterator[WriteNote | RemoveFiles]:
@@ -36,8 +37,18 @@ def due(world: World) -> Iterator[WriteNote | RemoveFiles]:
             yield RemoveFiles(note.root, note.paths, note.subject)
 
 
+def begun(world: World, action: WriteNote) -> None:
+    """Remember a note before it is written: what a dying process left is then written anew, or goes with its reason."""
+    known = world.notes.get((action.root, action.subject))
+    paths = (*(known.paths if known else ()), *(path for path, _ in action.files), *action.elsewhere)
+    note = Note(action.root, action.subject, action.kind, tuple(dict.fromkeys(paths)), UNWRITTEN)
+    world.notes[note.root, note.subject] = note
+    world.noted.append(note)
+
+
 def written(world: World, action: WriteNote, paths: Sequence[RelPath]) -> None:
     """Remember a note that now lies on the share."""
+    world.folders[action.root].forget_missing(paths)
     note = Note(action.root, action.subject, action.kind, tuple(paths), action.digest)
     world.notes[note.root, note.subject] = note
     world.noted.append(note)
@@ -56,13 +67,13 @@ def deleted_by_hand(world: World, folder: Folder) -> list[Job]:
     """Return the jobs whose note a person deleted: they are asked for again."""
     jobs = []
     for (root, subject), note in list(world.notes.items()):
-        if root != folder.policy.name or not any(folder.reported_missing(path) for path in note.paths):
+        if root != folder.policy.name or note.digest == UNWRITTEN:
+            continue
+        if not any(folder.reported_missing(path) for path in note.paths):
             continue
         job = _job_of(world, subject)
         if job is not None and job.state in (JobState.FAILED, JobState.DOUBTFUL):
             jobs.append(job)
-        if note.kind == RECEIPT:
-            removed(world, root, subject)
     return jobs
 
 

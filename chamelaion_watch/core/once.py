@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from chamelaion_watch.core import gate
 from chamelaion_watch.core.lifecycle import FINAL, NEEDS_A_PERSON
 from chamelaion_watch.core.messages import RemoveFiles, Submit, WriteNote
-from chamelaion_watch.core.model import AccountState, FileState, Job, JobState, Millis, RelPath
+from chamelaion_watch.core.model import AccountState, FileState, Job, JobState, Millis, RelPath, RootState
 from chamelaion_watch.core.world import World
 
-EXIT_OK, EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_TEMPORARY, EXIT_UNAUTHORIZED = 0, 1, 69, 75, 77
+EXIT_OK, EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_HELD, EXIT_TEMPORARY, EXIT_UNAUTHORIZED = 0, 1, 69, 73, 75, 77
 ARRIVING_MS = 600_000  # files of the set that are still arriving are awaited so long
 QUOTA_PATIENCE_MS, NETWORK_PATIENCE_MS = 0, 300_000
 PAID_FOR = (JobState.SUBMITTING, JobState.RENDERING, JobState.RENDERED)
@@ -51,7 +51,8 @@ class Once:
             return None
         if not any(folder.is_ok for folder in folders):
             reasons = "; ".join(f"{folder.policy.name}: {folder.state}: {folder.reason}" for folder in folders)
-            return Outcome(EXIT_UNAVAILABLE, f"no folder can be used: {reasons}")
+            are_others = all(folder.state is RootState.FOREIGN for folder in folders)
+            return Outcome(EXIT_HELD if are_others else EXIT_UNAVAILABLE, f"no folder can be used: {reasons}")
         if self.targets is None:
             self._fix(world)
             return None
@@ -116,7 +117,8 @@ class Once:
         if any(job is not None and job.state in PAID_FOR for _, _, job in pending):
             return self._undeliverable(world, pending)
         if closed.state is AccountState.QUOTA_EXHAUSTED and lasted >= self._patience(QUOTA_PATIENCE_MS):
-            return Outcome(EXIT_TEMPORARY, f"the account's quota is used up ({closed.reason}): {len(pending)} pairs wait")
+            reason = f"the account's quota is used up ({closed.reason}): {len(pending)} pairs wait"
+            return Outcome(EXIT_TEMPORARY, reason)
         return self._stuck(world, pending)
 
     def _undeliverable(self, world: World, pending: list[tuple[str, RelPath, Job | None]]) -> Outcome | None:

@@ -45,6 +45,13 @@ class PairIndex:
         self._dirty.add(scope_of(path))
         self.ready.update(dict.fromkeys(self._keys_of.get(path, ())))
 
+    def keys_at_rest(self) -> set[RelPath]:
+        """Return the pairs that there are if nothing more arrives: a job folder makes none before it is quiet."""
+        rules = self.policy.pairing
+        folders = {scope: {path.rpartition("/")[0] for path in names} for scope, names in self._scopes.items()}
+        pairings = (pair_up(names, rules, quiet_folders=folders[scope]) for scope, names in self._scopes.items())
+        return {pair.key for pairing in pairings for pair in pairing.pairs}
+
     def quiet_at(self, settle_ms: int, now: Millis) -> Millis | None:
         """When the next folder that is awaited to be quiet may be so; one that is restless tells by its files."""
         folders = {path.rpartition("/")[0] for scope in self._awaiting for path in self._scopes.get(scope, ())}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from chamelaion_watch.core import gate, naming, notebook
+from chamelaion_watch.core import gate, naming, notebook, twins
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.lifecycle import NO_TROUBLE, Step
 from chamelaion_watch.core.messages import (
@@ -15,7 +15,6 @@ from chamelaion_watch.core.messages import (
     Claim,
     Deliver,
     Hash,
-    LocalCopy,
     LookUp,
     Poll,
     Probe,
@@ -25,10 +24,10 @@ from chamelaion_watch.core.messages import (
     Submit,
     WriteNote,
 )
-from chamelaion_watch.core.model import Job, JobState, Millis, RootState
+from chamelaion_watch.core.model import Job, JobState, Millis, RelPath, RootState
 from chamelaion_watch.core.submission import SEND_WINDOW_MS
 from chamelaion_watch.core.target import output_of
-from chamelaion_watch.core.world import World, where
+from chamelaion_watch.core.world import World
 
 HASHES = 2  # at once, over all roots
 PROBES = 2  # as many as there are children
@@ -98,7 +97,8 @@ def _scan(world: World, folder: Folder, made: Plan) -> None:
     if due_at > world.now:
         made.at(due_at)
         return
-    notes = [path for (root, _), note in world.notes.items() if root == name for path in note.paths]
+    there = [note for (root, _), note in world.notes.items() if root == name and note.digest != notebook.UNWRITTEN]
+    notes = [path for note in there for path in note.paths]
     watched = {source.path for job in world.book.open() if job.root == name for source in (job.video, job.audio)}
     made.actions.append(folder.scan(world.now, notes, sorted(watched)))
 
@@ -195,20 +195,20 @@ def _deliver(world: World, made: Plan) -> None:
         if folder is None or not folder.is_ok or job.doubt_at is not None or may_at is None:
             continue
         due_at = max(job.next_at or 0, may_at)
+        output = output_of(world, folder, job)
         if due_at > world.now:
             made.at(due_at)
-        elif room > 0 and not world.is_running(Deliver, job.id):
-            made.actions.append(Deliver(job, output_of(world, folder, job), _copies(world, job)))
+        elif room > 0 and not world.is_running(Deliver, job.id) and not _is_being_cleaned(world, made, job, output):
+            made.actions.append(Deliver(job, output, twins.copies(world, job)))
             room -= 1
 
 
-def _copies(world: World, job: Job) -> tuple[LocalCopy, ...]:
-    """Outputs of the same run that may still lie on a share: content that is paid for once is enough."""
-    done = [twin for twin in world.book.twins(job) if twin.state is JobState.DONE]
-    return tuple(
-        LocalCopy(twin.root, twin.output, twin.output_sha256, twin.output_bytes)
-        for twin in done
-        if twin.output is not None and twin.output_sha256 is not None and twin.output_bytes is not None
+def _is_being_cleaned(world: World, made: Plan, job: Job, output: RelPath) -> bool:
+    """Say whether a temp that a dead process left under this name is being removed: the new one must not go with it."""
+    temp = naming.temp_path(output)
+    return any(
+        isinstance(action, RemoveFiles) and action.root == job.root and temp in action.paths
+        for action in (*world.running, *made.actions)
     )
 
 
@@ -216,7 +216,7 @@ def _copies(world: World, job: Job) -> tuple[LocalCopy, ...]:
 
 
 def _submit(world: World, made: Plan) -> None:
-    _follow_twins(world)
+    twins.follow(world)
     while True:
         if world.pause or _daily_limit_reached(world):
             return
@@ -289,38 +289,9 @@ def _own_reason(world: World, folder: Folder | None, job: Job) -> tuple[str, Mil
         return "the service is asked whether it has it already", job.next_at
     if job.next_at is not None and job.next_at > world.now:
         return f"it failed {job.tries} times and is tried again", job.next_at
-    if twin := _active_twin(world, job):
+    if twin := twins.active(world, job):
         return f"the same content is job {twin.id} ({twin.state}): its result will be taken", None
     return "", None
-
-
-def _active_twin(world: World, job: Job) -> Job | None:
-    """The row that pays for this run, if another does."""
-    for twin in world.book.twins(job):
-        if twin.state in (JobState.SUBMITTING, JobState.RENDERING, JobState.RENDERED, JobState.DOUBTFUL):
-            return twin
-        if twin.state is JobState.QUEUED and twin.id < job.id:
-            return twin
-    return None
-
-
-def _follow_twins(world: World) -> None:
-    """The same pair dropped again costs nothing: it shares the fate of the run that was paid for."""
-    for job in world.book.of(JobState.QUEUED):
-        if job.id not in world.checked or job.sent_at is not None:
-            continue
-        for twin in world.book.twins(job):
-            if twin.state is JobState.DONE:
-                world.attempt(job, "twin", "same_content", f"the same content as job {twin.id}: nothing is paid")
-                world.step(job, Step.COMPLETE, request_id=twin.request_id, rendered_at=world.now)
-                break
-            if twin.state is JobState.FAILED and twin.code not in _OUR_CODES:
-                world.attempt(job, "twin", "same_content", f"the same content failed as {where(twin)}")
-                world.step(job, Step.FAIL, code=twin.code, message=twin.message, http_status=twin.http_status)
-                break
-
-
-_OUR_CODES = frozenset({"unreadable", "no_picture", "no_sound", "duration_mismatch", "internal"})
 
 
 def _daily_limit_reached(world: World) -> bool:
@@ -356,6 +327,8 @@ def _write_notes(world: World, made: Plan) -> None:
             continue  # its event will make notes due again
         if not folder.is_ok:
             continue  # the scan that finds the root well makes notes due again
+        if isinstance(action, WriteNote):
+            notebook.begun(world, action)
         made.actions.append(action)
 
 

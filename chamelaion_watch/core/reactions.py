@@ -117,6 +117,8 @@ def _scanned(world: World, event: Scanned) -> None:
                 root=folder.policy.name,
                 is_warning=True,
             )
+    elif event.action.is_sweep and event.is_complete and folder.is_ok:
+        intake.miss(world, folder)  # the second look at least: one is not enough to say that something is gone
     for path, why in event.skipped:
         world.say("skipped", f"{folder.policy.name}/{path}: {why}", root=folder.policy.name)
     world.is_notes_due = True
@@ -197,7 +199,7 @@ def _failed(world: World, event: Failed) -> None:  # noqa: C901, PLR0912 - one c
 
 
 def _probe_refused(world: World, error: WatchError) -> None:
-    if isinstance(error, AccountProblem):
+    if isinstance(error, AccountProblem) or getattr(error, "retry_after_s", None) is not None:
         rendering.request_failed(world, error)
     else:
         world.gate = gate.delayed(world.gate, world.now, error.message, chance=world.chance, policy=world.policy)

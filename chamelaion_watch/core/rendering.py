@@ -18,8 +18,10 @@ OLD_POLL_MS = 300_000
 
 def polled(world: World, event: Polled) -> None:
     """Take in a round of answers."""
+    asked = dict(event.action.requests)
     for job_id, request in event.answers.items():
-        if job := world.job(job_id, JobState.RENDERING):
+        job = world.job(job_id, JobState.RENDERING)
+        if job is not None and job.request_id == asked[job_id]:  # else the answer is about an earlier run of it
             _answer(world, job, request)
     if event.answers:
         world.gate = gate.answered(world.gate)

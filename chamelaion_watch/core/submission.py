@@ -35,7 +35,7 @@ WITHDRAWN = "withdrawn"  # code of the InputProblem that a denied leave raises
 def submitted(world: World, event: Submitted) -> None:
     """The service has it."""
     action = event.action
-    world.gate = gate.accepted(world.gate, action.job.id, action.decided_at, world.now, world.in_flight(), world.policy)
+    world.gate = gate.accepted(world.gate, action.job.id, world.now, world.in_flight(), world.policy)
     world.accepted_at.append(world.now)
     if job := world.job(action.job.id, JobState.SUBMITTING):
         _accept(world, job, event.request_id)
@@ -55,7 +55,7 @@ def submit_failed(world: World, event: SubmitFailed) -> None:
     world.attempt(job, "submit", error.code, error.message, error.http_status)
     match error:
         case Rejected():
-            world.step(job, Step.FAIL, code=error.code, message=error.message, http_status=error.http_status)
+            _fail(world, job, error)
         case AccountProblem() if not (isinstance(error, Unreachable) and event.may_be_taken):
             _release(world, job, tries=job.tries)
         case InputProblem() | OutputProblem() | RootProblem():
@@ -125,9 +125,11 @@ def lose(world: World, job: Job) -> None:
 
 def recovered(world: World, job: Job) -> None:
     """After a crash: what was being sent goes back to the queue if it cannot have been whole, else is looked up."""
+    if job.code in (intake.SOURCE_GONE, intake.BY_REQUEST):
+        world.cancelling[job.id] = job.code
     if job.finishing_at is None:
         world.attempt(job, "recover", "released", "the daemon stopped before the last piece was sent")
-        world.step(job, Step.RELEASE, tries=job.tries, **NOT_SENT)
+        _release(world, job, tries=job.tries)
     else:
         world.attempt(job, "recover", "doubt", "the daemon stopped after the last piece may have been sent")
         world.change(job, doubt_at=world.now, next_at=world.now)
@@ -168,6 +170,7 @@ def _accept(world: World, job: Job, request_id: str) -> None:
 
 def _found(world: World, job: Job, request: Request) -> None:
     if job.state in (JobState.QUEUED, JobState.SUBMITTING):
+        world.accepted_at.append(world.now)  # the ledger's attempts count it too
         _accept(world, job, request.id)
         if current := world.job(job.id, JobState.RENDERING):
             world.change(current, next_at=world.now)
@@ -187,15 +190,22 @@ def _not_there(world: World, job: Job) -> None:
 def _try_later(world: World, job: Job, error: WatchError) -> None:
     tries = job.tries + 1
     if tries >= MAX_TRIES and job.id not in world.cancelling:
-        world.step(job, Step.FAIL, code=error.code, message=error.message, http_status=error.http_status, tries=tries)
+        _fail(world, job, error, tries=tries)
         return
     asked = getattr(error, "retry_after_s", None)
     wait = retry_wait(tries, world.chance) if asked is None else max(round(asked * 1000), 1000)
     _release(world, job, tries=tries, next_at=world.now + wait)
 
 
+def _fail(world: World, job: Job, error: WatchError, *, tries: int = 0) -> None:
+    """It was certainly not taken, so the mark of having been sent goes: another row of the same run may be."""
+    trouble = {"code": error.code, "message": error.message, "http_status": error.http_status}
+    world.step(job, Step.FAIL, tries=tries, **NOT_SENT, **trouble)
+
+
 def _release(world: World, job: Job, *, tries: int, next_at: Millis | None = None) -> None:
     job = world.step(job, Step.RELEASE, tries=tries, next_at=next_at, **NOT_SENT)
+    world.denied.pop(job.id, None)
     if code := world.cancelling.pop(job.id, None):
         intake.cancel(world, job, code, "cancelled before the upload was complete: nothing was paid")
     _offer_again(world, job)
@@ -240,7 +250,10 @@ def _tell_gate(world: World, action: Submit, error: WatchError) -> None:
 
 
 def count_failure(world: World, error: Transient) -> gate.Gate:
-    """A 5xx: one more towards the breaker."""
+    """A 5xx: one more towards the breaker; one that names a time is taken at its word by everybody."""
+    if error.retry_after_s is not None:
+        asked = Unreachable(error.message, retry_after_s=error.retry_after_s)
+        return gate.refused(world.gate, asked, world.now, chance=world.chance, policy=world.policy)
     down = Unreachable(f"the service failed {gate.BREAKER_FAILURES} times in a row: {error.message}")
     return gate.server_failed(world.gate, world.now, down, chance=world.chance, policy=world.policy)
 

@@ -56,7 +56,7 @@ class Said:
 
 @dataclass(slots=True)
 class Book:
-    """The jobs: open ones and each pair's newest, by id, by pair, by the run that they stand for, by content."""
+    """All jobs of the ledger, by id, by pair, by the run that they stand for, by content."""
 
     jobs: dict[int, Job] = field(default_factory=dict)
     latest: dict[tuple[str, RelPath], int] = field(default_factory=dict)

@@ -46,6 +46,7 @@ class Watcher:
         self._hints = _Hints(on_hint)
         self._observer: BaseObserver | None = None
         self._watches: dict[str, ObservedWatch] = {}
+        self._lock = threading.RLock()  # each root is scanned in a thread of its own; watchdog serializes them as well
         self._overflow = _OverflowListener(self._hint_all)
         self.reason = ""  # why the last `watch` returned False, and what to do
 
@@ -54,30 +55,32 @@ class Watcher:
 
         Walks the folders below, so it takes a while on a large tree.
         """
-        self.unwatch(root_name)
-        try:
-            self._watches[root_name] = self._schedule(root_name, os.path.realpath(path), recursive)
-            self._check_room()
-        except OSError as error:
-            self.unwatch(root_name)  # half a watch hides that it is half, and takes the user's watches from others
-            self.reason = _reason(path, error)
-            return False
-        self.reason = ""
-        return True
+        with self._lock:
+            self.unwatch(root_name)
+            try:
+                self._watches[root_name] = self._schedule(root_name, os.path.realpath(path), recursive)
+                self._check_room()
+            except OSError as error:
+                self.unwatch(root_name)  # half a watch hides that it is half, and takes the user's watches from others
+                self.reason = _reason(path, error)
+                return False
+            self.reason = ""
+            return True
 
     def unwatch(self, root_name: str) -> None:
         """Stop watching a root; nothing happens if it is not watched."""
-        watch = self._watches.pop(root_name, None)
-        if watch and self._observer:
-            with contextlib.suppress(KeyError, OSError):
-                self._observer.unschedule(watch)
+        with self._lock:
+            watch = self._watches.pop(root_name, None)
+            if watch and self._observer:
+                with contextlib.suppress(KeyError, OSError):
+                    self._observer.unschedule(watch)
 
     def is_alive(self, root_name: str) -> bool:
         """Say whether the root's events still have a thread that reads them: one dies with its folder."""
         watch = self._watches.get(root_name)
         if watch is None or self._observer is None or not self._observer.is_alive():
             return False
-        return any(emitter.watch == watch and emitter.is_alive() for emitter in self._observer.emitters)
+        return any(emitter.watch == watch and emitter.is_alive() for emitter in list(self._observer.emitters))
 
     def close(self) -> None:
         """End all threads; no hint begins after this."""

@@ -66,7 +66,7 @@ def usage(pid: int) -> Usage:
     """Read /proc. Times of the process and of its collected children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    switches = sum(_switches(Path(f"/proc/{pid}/task/{thread}/status")) for thread in os.listdir(f"/proc/{pid}/task"))
+    switches = sum(_switches(thread / "status") for thread in Path(f"/proc/{pid}/task").iterdir())
     uptime_s = float(Path("/proc/uptime").read_text().split()[0])
     cpu_ticks = sum(int(value) for value in fields[11:15])  # utime, stime, cutime, cstime
     return Usage(cpu_ticks / TICKS_PER_S, int(status["VmRSS"].split()[0]) / 1024, switches, uptime_s)

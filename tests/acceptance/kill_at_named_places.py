@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chamelaion_watch.edges.ledger.sqlite import FILE
 from chamelaion_watch.sandbox.media import describe, make_audio, make_video
 from chamelaion_watch.sandbox.server import Sandbox
 from tests.acceptance.kill_child import PLACES
@@ -106,17 +104,7 @@ def was_killed(at: Rig, place: str) -> bool:
 
 def is_over(at: Rig) -> bool:
     """The restarted daemon has looked around, and the ledger says that the pair is done."""
-    return "watching " in at.log() and ledger(at, "SELECT state FROM jobs") == [("done",)]
-
-
-def ledger(at: Rig, sql: str) -> list[tuple[Any, ...]]:
-    db = sqlite3.connect(f"file:{at.home / 'state' / FILE}?mode=ro", uri=True, timeout=10)
-    try:
-        return db.execute(sql).fetchall()
-    except sqlite3.OperationalError:
-        return []
-    finally:
-        db.close()
+    return "watching " in at.log() and at.states() == ["done"]
 
 
 def figures(at: Rig, sandbox: Sandbox, problems: list[str], is_untouched: bool) -> dict[str, object]:
@@ -126,13 +114,13 @@ def figures(at: Rig, sandbox: Sandbox, problems: list[str], is_untouched: bool) 
         "submissions": len(sent),
         "outputs": len(results),
         "plays": [plays(path) for path in results] == [True],
-        "as in the ledger": ledger(at, "SELECT output_sha256 FROM jobs") == [(sha256(path),) for path in results],
+        "as in the ledger": at.rows("SELECT output_sha256 FROM jobs") == [(sha256(path),) for path in results],
         "right sources": [(one["video_sha256"], one["audio_sha256"]) for one in sent]
         == [(sha256(at.drop / "scene.mp4"), sha256(at.drop / "scene.wav"))],
         "sources untouched": is_untouched,
         "temps": len(temps(at.drop)),
         "notes": len(list(at.drop.rglob("*.lipsync-*.*"))),
-        "ledger": ledger(at, "PRAGMA integrity_check")[0][0],
+        "ledger": at.rows("PRAGMA integrity_check")[0][0],
         "sandbox bugs": len(sandbox.state()["bugs"]),
     }
     wanted = {"submissions": 1, "outputs": 1, "temps": 0, "notes": 0, "ledger": "ok", "sandbox bugs": 0}

@@ -36,7 +36,6 @@ class Place:
     is_after: bool = False
     nth: int = 1
     when: When = lambda *_: True
-    wait_s: float = 0.0  # from the call to the death
 
     def set_up(self) -> None:
         inner = getattr(self.owner, self.name)
@@ -47,19 +46,13 @@ class Place:
             is_it = self.when(*args)
             seen += is_it
             if is_it and seen == self.nth and not self.is_after:
-                self.die()
+                kill()
             result = inner(*args, **kwargs)
             if is_it and seen == self.nth and self.is_after:
-                self.die()
+                kill()
             return result
 
         setattr(self.owner, self.name, wrapped)
-
-    def die(self) -> None:
-        if self.wait_s:
-            threading.Timer(self.wait_s, kill).start()
-        else:
-            kill()
 
 
 @dataclass(frozen=True)
@@ -73,7 +66,7 @@ class MidUpload:
             upload.on_progress = lambda sent, total: kill() if sent * 2 > total else None
             return inner(api, upload)
 
-        Api.submit = submit  # type: ignore[method-assign]
+        Api.submit = submit  # type: ignore[method-assign,assignment]
 
 
 @dataclass(frozen=True)
@@ -86,9 +79,20 @@ class AllSent:
         inner = multipart.Body.__init__
 
         def init(body: multipart.Body, upload: multipart.Upload, *, on_sent: Callable[[], None]) -> None:
-            inner(body, upload, on_sent=lambda: (on_sent(), Place(None, "", wait_s=self.wait_s).die())[0])
+            def sent() -> None:
+                on_sent()
+                die(self.wait_s)
+
+            inner(body, upload, on_sent=sent)
 
         multipart.Body.__init__ = init  # type: ignore[method-assign,assignment]
+
+
+def die(wait_s: float) -> None:
+    if wait_s:
+        threading.Timer(wait_s, kill).start()
+    else:
+        kill()
 
 
 def kill() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from loguru import logger
 
-from tests.sim.life import Broken
 from tests.sim.script import live
 
 
@@ -26,8 +25,10 @@ def _lived(seed: int, *, is_traced: bool) -> bool:
     with tempfile.TemporaryDirectory(dir=_memory()) as folder:
         try:
             life = live(seed, Path(folder), print if is_traced else None)
-        except Broken as error:
-            print(f"seed {seed}: {error}")
+        except Exception as error:
+            if is_traced:
+                raise
+            print(f"seed {seed}: {type(error).__name__}: {error}")
             return False
         if is_traced:
             print(f"seed {seed}: {life.boots} boots, {len(life.service.by_run)} runs paid, {life.service.refusals} 429s")

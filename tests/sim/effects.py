@@ -54,8 +54,12 @@ DECISION_LASTS_MS = 5_000
 LEAVE_WITHIN_MS = 60_000
 
 
-class Crash(Exception):  # noqa: N818 - it is no error, it is the end of a process
+class Crash(Exception):
     """The process dies here."""
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
 
 
 class SimEffects:
@@ -308,7 +312,7 @@ class SimEffects:
             content = self._service.fetch(request)
             yield self._ms(1, 100)
             if temp not in root.temps:
-                raise AssertionError(f"the temp of a running delivery was removed: {temp}")
+                raise Broken(f"the temp of a running delivery was removed: {temp}")
             output = root.publish(names, content)
         finally:
             if self._is_alive:

@@ -8,7 +8,6 @@ loudly and never replaced: an empty ledger would pay for everything again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -20,73 +19,22 @@ from typing import Any
 
 from chamelaion_watch.core.errors import LedgerUnavailable
 from chamelaion_watch.core.model import Attempt, Job, JobState, Millis, RelPath, Signature
+from chamelaion_watch.edges.ledger.lock import DaemonLock, LedgerHeld, holder
 from chamelaion_watch.edges.ledger.protocol import CommandRow, EventRow, NoteRow, RootRow
 from chamelaion_watch.edges.ledger.rows import encode, job_from_row, job_to_row
 from chamelaion_watch.edges.ledger.schema import MIGRATIONS
 
+__all__ = ["DaemonLock", "LedgerHeld", "LedgerMissing", "SqliteLedger", "holder"]
+
 FILE = "ledger.sqlite3"
-LOCK = "daemon.lock"
 APPLICATION_ID = 0x63776C31  # "cwl1": not some other program's database
 BUSY_TIMEOUT_S = 10.0
-
-
-class LedgerHeld(LedgerUnavailable):
-    """Another daemon serves this ledger."""
-
-    code = "ledger_held"
 
 
 class LedgerMissing(LedgerUnavailable):
     """There is no ledger yet."""
 
     code = "no_ledger"
-
-
-class DaemonLock:
-    """The mark of the one daemon of a ledger: an flock, which dies with its process."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / LOCK
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._file = self._path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise LedgerUnavailable(
-                f"cannot use the state folder {folder}: {error.strerror}; make it writable for this user, "
-                "or set another one as `state`"
-            ) from error
-
-    def take(self) -> None:
-        """Become the one daemon; raises LedgerHeld with the other's process id."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.seek(0)
-            other = self._file.read(20).strip() or "unknown"
-            self._file.close()
-            raise LedgerHeld(
-                f"another daemon (pid {other}) already serves the ledger in {self._path.parent}; stop it first, "
-                "or give this one its own config with another `state`"
-            ) from None
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
-
-    def release(self) -> None:
-        self._file.close()
-
-
-def holder(folder: Path) -> int | None:
-    """Return the process id of the daemon that serves this ledger now, or None."""
-    try:
-        with (folder / LOCK).open("r", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return int(file.read(20).strip() or 0)
-    except (OSError, ValueError):
-        pass
-    return None
 
 
 class SqliteLedger:
@@ -102,10 +50,17 @@ class SqliteLedger:
         with _translated(self._path):
             if not must_exist:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = _connect(self._path)
+            if self._path.exists():
+                _refuse_empty(self._path)
+            else:
+                _create(self._path)
+            self._db = sqlite3.connect(
+                self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
         try:
             with _translated(self._path):
                 _check(self._db, self._path)
+                _configure(self._db)
                 _migrate(self._db, self._path)
                 self.ledger_id = self._meta("ledger_id")
         except BaseException:
@@ -124,10 +79,11 @@ class SqliteLedger:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite rolls back by itself when the disk is full
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     # -- jobs -----------------------------------------------------------------------------------------
 
@@ -152,7 +108,7 @@ class SqliteLedger:
         try:
             cursor = self._db.execute(
                 f"UPDATE jobs SET {changes} WHERE id = :id AND fence = :fence AND sent_at IS NULL",
-                {**row, "id": job.id},
+                _storable({**row, "id": job.id}),
             )
         except sqlite3.IntegrityError:  # one_sender
             return False
@@ -203,7 +159,7 @@ class SqliteLedger:
     def add_attempt(self, attempt: Attempt) -> None:
         self._run(
             "INSERT INTO attempts (job_id, at, step, code, message, http_status) VALUES (?, ?, ?, ?, ?, ?)",
-            (attempt.job_id, attempt.at, attempt.step, attempt.code, _clean(attempt.message), attempt.http_status),
+            (attempt.job_id, attempt.at, attempt.step, attempt.code, attempt.message, attempt.http_status),
         )
 
     def attempts(self, job_id: int) -> list[Attempt]:
@@ -308,7 +264,7 @@ class SqliteLedger:
     def add_event(self, event: EventRow) -> None:
         self._run(
             "INSERT INTO events (at, kind, text, job_id, root) VALUES (?, ?, ?, ?, ?)",
-            (event.at, event.kind, _clean(event.text), event.job_id, event.root),
+            (event.at, event.kind, event.text, event.job_id, event.root),
         )
 
     def events(self, *, job_id: int | None = None, limit: int = 100) -> list[EventRow]:
@@ -325,10 +281,10 @@ class SqliteLedger:
         return [tuple(row) for row in self._run("SELECT owner, at, body FROM snapshots ORDER BY at DESC")]
 
     def prune(self, before: Millis) -> int:
-        """Drop history from before then: superseded and cancelled rows, and done rows but each pair's newest."""
+        """Drop history from before then: rows that are over, but each pair's newest: without it the pair is new."""
         old = (
-            "SELECT id FROM jobs WHERE changed_at < :before AND (state IN ('superseded', 'cancelled')"
-            " OR (state = 'done' AND id NOT IN (SELECT max(id) FROM jobs GROUP BY root, key)))"
+            "SELECT id FROM jobs WHERE changed_at < :before AND state IN ('done', 'superseded', 'cancelled')"
+            " AND id NOT IN (SELECT max(id) FROM jobs GROUP BY root, key)"
         )
         with self.transaction():
             self._run(f"DELETE FROM attempts WHERE job_id IN ({old})", {"before": before})
@@ -346,16 +302,34 @@ class SqliteLedger:
 
     def _run(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Cursor:
         with _translated(self._path):
-            return self._db.execute(sql, values)
+            return self._db.execute(sql, _storable(values))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+def _create(path: Path) -> None:
+    """A new ledger gets its name when it is whole: an empty file of that name can then only be a damaged one."""
+    draft = path.with_name(f"{FILE}.new")
+    draft.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as db:
+        _migrate(db, draft)
+    draft.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _refuse_empty(path: Path) -> None:
+    """An empty file is what is left of a ledger; SQLite would take it for a new one, and pay for everything again."""
+    if path.stat().st_size == 0:
+        raise LedgerUnavailable(f"the ledger {path} is empty, so it is damaged; {RESTORE}")
+
+
+def _configure(db: sqlite3.Connection) -> None:
     db.row_factory = sqlite3.Row
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA trusted_schema = OFF")
-    return db
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:
@@ -420,6 +394,12 @@ def _command(row: sqlite3.Row) -> CommandRow:
     return CommandRow(row["id"], row["at"], row["verb"], json.loads(row["args"]), row["applied_at"], row["result"])
 
 
-def _clean(text: str) -> str:
-    """Make a text storable: undecodable bytes of names become escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def _storable(values: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
+    """Make texts storable: bytes of names that are no UTF-8 become escapes. Paths travel as bytes, and unchanged."""
+    if isinstance(values, Mapping):
+        return {name: _clean(value) for name, value in values.items()}
+    return tuple(_clean(value) for value in values)
+
+
+def _clean(value: Any) -> Any:
+    return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
