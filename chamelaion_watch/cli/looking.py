@@ -34,7 +34,6 @@ from chamelaion_watch.cli.output import (
     utc,
 )
 from chamelaion_watch.core.advice import advice_for
-from chamelaion_watch.core.errors import LedgerUnavailable
 from chamelaion_watch.core.lifecycle import NEEDS_A_PERSON
 from chamelaion_watch.core.model import Attempt, Job, JobState, Millis, Source
 from chamelaion_watch.core.text import printable
@@ -71,13 +70,7 @@ def opened(obj: Globals) -> Iterator[Opened]:
 
 def open_ledger(state: Path) -> SqliteLedger:
     """Return the ledger that there is; raises LedgerUnavailable, also for one that this user may not look at."""
-    try:
-        return SqliteLedger(state, must_exist=True)
-    except OSError as error:
-        words = (error.strerror or str(error)).lower()
-        raise LedgerUnavailable(
-            f"the ledger in {state}: {words}: do this as the user of the daemon, or as root"
-        ) from error
+    return SqliteLedger(state, must_exist=True)
 
 
 def folder_named(settings: Settings, name: str | None) -> str | None:

@@ -21,7 +21,14 @@ from chamelaion_watch.core.errors import LedgerUnavailable
 from chamelaion_watch.core.model import Attempt, Job, JobState, Millis, RelPath, Signature
 from chamelaion_watch.edges.ledger.lock import DaemonLock, LedgerHeld, holder
 from chamelaion_watch.edges.ledger.protocol import CommandRow, EventRow, NoteRow, RootRow
-from chamelaion_watch.edges.ledger.rows import encode, job_from_row, job_to_row
+from chamelaion_watch.edges.ledger.rows import (
+    command_from_row,
+    encode,
+    job_from_row,
+    job_to_row,
+    root_from_row,
+    storable,
+)
 from chamelaion_watch.edges.ledger.schema import MIGRATIONS
 
 __all__ = ["DaemonLock", "LedgerHeld", "LedgerMissing", "SqliteLedger", "holder"]
@@ -40,9 +47,9 @@ class LedgerMissing(LedgerUnavailable):
 class SqliteLedger:
     """The engine for one host; `must_exist` is for commands that look and must never create a ledger."""
 
-    def __init__(self, folder: Path, *, must_exist: bool = False) -> None:
+    def __init__(self, folder: Path, *, must_exist: bool = False, migrations: Sequence[str] = MIGRATIONS) -> None:
         self._path = folder / FILE
-        if must_exist and not self._path.exists():
+        if must_exist and not _is_there(self._path):
             raise LedgerMissing(
                 f"no ledger at {self._path}: the daemon has not run with this configuration yet; "
                 "start `chamelaion-watch run`, or name the right --config"
@@ -53,16 +60,16 @@ class SqliteLedger:
             if self._path.exists():
                 _refuse_empty(self._path)
             else:
-                _create(self._path)
+                _create(self._path, migrations)
             self._db = sqlite3.connect(
                 self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
         try:
             with _translated(self._path):
-                _check(self._db, self._path)
+                _check(self._db, self._path, len(migrations))
                 _configure(self._db)
-                _migrate(self._db, self._path)
-                self.ledger_id = self._meta("ledger_id")
+                _migrate(self._db, self._path, migrations)
+                self.ledger_id = str(self._run("SELECT value FROM meta WHERE name = 'ledger_id'").fetchone()[0])
         except BaseException:
             self._db.close()
             raise
@@ -108,7 +115,7 @@ class SqliteLedger:
         try:
             cursor = self._db.execute(
                 f"UPDATE jobs SET {changes} WHERE id = :id AND fence = :fence AND sent_at IS NULL",
-                _storable({**row, "id": job.id}),
+                storable({**row, "id": job.id}),
             )
         except sqlite3.IntegrityError:  # one_sender
             return False
@@ -198,7 +205,7 @@ class SqliteLedger:
     # -- roots, notes, gate -----------------------------------------------------------------------------
 
     def roots(self) -> dict[str, RootRow]:
-        return {row["name"]: _root(row) for row in self._run("SELECT * FROM roots")}
+        return {row["name"]: root_from_row(row) for row in self._run("SELECT * FROM roots")}
 
     def save_root(self, root: RootRow) -> None:
         row = {name: getattr(root, name) for name in RootRow.__slots__} | {"path": encode(root.path)}
@@ -244,11 +251,11 @@ class SqliteLedger:
 
     def new_commands(self) -> list[CommandRow]:
         rows = self._run("SELECT * FROM commands WHERE applied_at IS NULL ORDER BY id").fetchall()
-        return [_command(row) for row in rows]
+        return [command_from_row(row) for row in rows]
 
     def command(self, command_id: int) -> CommandRow | None:
         row = self._run("SELECT * FROM commands WHERE id = ?", (command_id,)).fetchone()
-        return _command(row) if row else None
+        return command_from_row(row) if row else None
 
     def finish_command(self, command_id: int, at: Millis, result: str) -> None:
         self._run("UPDATE commands SET applied_at = ?, result = ? WHERE id = ?", (at, result, command_id))
@@ -297,20 +304,26 @@ class SqliteLedger:
         """Run SQLite's integrity check."""
         return bool(self._run("PRAGMA integrity_check").fetchone()[0] == "ok")
 
-    def _meta(self, name: str) -> str:
-        return str(self._run("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()["value"])
-
     def _run(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Cursor:
         with _translated(self._path):
-            return self._db.execute(sql, _storable(values))
+            return self._db.execute(sql, storable(values))
 
 
-def _create(path: Path) -> None:
+def _is_there(path: Path) -> bool:
+    """Say whether there is a ledger; raises LedgerUnavailable where this user may not even look."""
+    try:
+        return path.exists()
+    except OSError as error:
+        words = (error.strerror or str(error)).lower()
+        raise LedgerUnavailable(f"the ledger {path}: {words}: do this as the user of the daemon, or as root") from error
+
+
+def _create(path: Path, migrations: Sequence[str]) -> None:
     """A new ledger gets its name when it is whole: an empty file of that name can then only be a damaged one."""
     draft = path.with_name(f"{FILE}.new")
     draft.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as db:
-        _migrate(db, draft)
+        _migrate(db, draft, migrations)
     draft.rename(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -332,29 +345,29 @@ def _configure(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA trusted_schema = OFF")
 
 
-def _check(db: sqlite3.Connection, path: Path) -> None:
+def _check(db: sqlite3.Connection, path: Path, known: int) -> None:
     """Refuse what is not a sound ledger of ours, before anything is written to it."""
     application = db.execute("PRAGMA application_id").fetchone()[0]
     version = db.execute("PRAGMA user_version").fetchone()[0]
     tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if tables and application != APPLICATION_ID:
         raise LedgerUnavailable(f"{path} is not a ledger of chamelaion-watch; move it away, or set another `state`")
-    if version > len(MIGRATIONS):
+    if version > known:
         raise LedgerUnavailable(
-            f"the ledger {path} has schema version {version}, this program knows up to {len(MIGRATIONS)}: it was "
+            f"the ledger {path} has schema version {version}, this program knows up to {known}: it was "
             "written by a newer version; install that version again"
         )
     if tables and (finding := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
         raise LedgerUnavailable(f"the ledger {path} is damaged ({finding}); {RESTORE}")
 
 
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
+def _migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
     """Bring the schema to this version, one step per transaction; a copy of an older ledger is kept beside it."""
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if 0 < version < len(MIGRATIONS):
+    if 0 < version < len(migrations):
         with contextlib.closing(sqlite3.connect(path.with_name(f"{FILE}.v{version}"))) as copy:
             db.backup(copy)
-    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+    for number, script in enumerate(migrations[version:], start=version + 1):
         db.executescript(
             f"BEGIN IMMEDIATE; {script} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; "
             f"INSERT OR IGNORE INTO meta VALUES ('ledger_id', '{uuid.uuid4()}'); COMMIT;"
@@ -383,23 +396,3 @@ def _translated(path: Path) -> Iterator[None]:
         raise LedgerUnavailable(f"the ledger {path} cannot be used: {text}; {RESTORE}") from error
     except OSError as error:
         raise LedgerUnavailable(f"cannot use the ledger {path}: {error.strerror}") from error
-
-
-def _root(row: sqlite3.Row) -> RootRow:
-    flags = {name: bool(row[name]) for name in ("has_sentinel", "is_read_only", "is_held", "is_paused")}
-    return RootRow(**{**dict(row), **flags, "path": os.fsdecode(row["path"])})
-
-
-def _command(row: sqlite3.Row) -> CommandRow:
-    return CommandRow(row["id"], row["at"], row["verb"], json.loads(row["args"]), row["applied_at"], row["result"])
-
-
-def _storable(values: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
-    """Make texts storable: bytes of names that are no UTF-8 become escapes. Paths travel as bytes, and unchanged."""
-    if isinstance(values, Mapping):
-        return {name: _clean(value) for name, value in values.items()}
-    return tuple(_clean(value) for value in values)
-
-
-def _clean(value: Any) -> Any:
-    return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
