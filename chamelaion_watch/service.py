@@ -136,18 +136,16 @@ def serve(config: Path, settings: Settings, env: Mapping[str, str], hooks: Hooks
     """Run the daemon until it is told to stop; raises ConfigError or LedgerUnavailable before anything is touched."""
     ignore_lease_signal()
     key = Key(settings, env)
-    lock = DaemonLock(state)
-    lock.take()
-    try:
-        signals = _Signals(hooks.notifier)
-        with signals.installed():
-            current: tuple[Settings, Key] | None = settings, key
-            while current is not None:
-                reload = _Reload(config, *current, env)
-                _serve_once(*current, hooks, state, signals, reload)
-                current = reload.fresh
-    finally:
-        lock.release()
+    signals = _Signals(hooks.notifier)
+    with signals.installed(), contextlib.ExitStack() as stack:  # from here on a signal is no sudden death
+        lock = DaemonLock(state)
+        lock.take()
+        stack.callback(lock.release)
+        current: tuple[Settings, Key] | None = settings, key
+        while current is not None:
+            reload = _Reload(config, *current, env)
+            _serve_once(*current, hooks, state, signals, reload)
+            current = reload.fresh
 
 
 def _serve_once(settings: Settings, key: Key, hooks: Hooks, state: Path, signals: _Signals, reload: _Reload) -> None:

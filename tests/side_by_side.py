@@ -21,7 +21,7 @@ def side_by_side(scenario: Callable[[], None]) -> Callable[[pytest.FixtureReques
     """Make a function without arguments such a test."""
 
     def test(request: pytest.FixtureRequest) -> None:
-        _started(request.session)[scenario].result(PATIENCE_S)
+        started(request.session)[scenario].result(PATIENCE_S)
 
     test.__name__, test.__qualname__, test.__doc__ = scenario.__name__, scenario.__qualname__, scenario.__doc__
     test.__module__ = scenario.__module__
@@ -29,7 +29,8 @@ def side_by_side(scenario: Callable[[], None]) -> Callable[[pytest.FixtureReques
     return test
 
 
-def _started(session: pytest.Session) -> dict[Any, Future[None]]:
+def started(session: pytest.Session) -> dict[Any, Future[None]]:
+    """Start what was collected, unless that has been done."""
     if _STARTED not in session.stash:
         pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="side-by-side")
         session.addfinalizer(lambda: pool.shutdown(cancel_futures=True))

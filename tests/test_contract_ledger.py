@@ -361,11 +361,10 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         SqliteLedger(state)
 
 
-def test_an_older_ledger_is_migrated_with_a_copy_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_ledger_is_migrated_with_a_copy_beside_it(tmp_path: Path) -> None:
     state = _state(tmp_path)
     added = "ALTER TABLE jobs ADD COLUMN colour TEXT;"
-    monkeypatch.setattr(sqlite, "MIGRATIONS", (*schema.MIGRATIONS, added))
-    with closing(SqliteLedger(state)) as newer:
+    with closing(SqliteLedger(state, migrations=(*schema.MIGRATIONS, added))) as newer:
         assert len(newer.jobs()) == 1
         assert newer.is_sound()
     with closing(sqlite3.connect(state / sqlite.FILE)) as db:
@@ -458,12 +457,10 @@ def test_kill_9_in_the_middle_of_transactions_leaves_whole_ones(tmp_path: Path) 
             assert all(len(survivor.attempts(one.id)) == 1 for one in jobs[-20:])
 
 
-def test_a_ledger_that_another_process_locks_is_said_and_nothing_hangs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ledger_that_another_process_locks_is_said_and_nothing_hangs(tmp_path: Path) -> None:
     state = _state(tmp_path)
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.1)
     with closing(SqliteLedger(state)) as ours, closing(sqlite3.connect(state / sqlite.FILE)) as other:
+        ours._run("PRAGMA busy_timeout = 50")
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerUnavailable, match="is locked by another process"), ours.transaction():
             pass

@@ -98,8 +98,9 @@ def test_a_second_refusal_of_those_that_began_before_is_no_second_strike() -> No
 
 
 @pytest.mark.parametrize("other", [QuotaExhausted("412"), Unauthorized("401"), Unreachable("reset"), limited()])
-def test_no_other_refusal_shortens_a_promise(other: AccountProblem) -> None:
-    promised = refused(Gate(), limited(300.0))
+@pytest.mark.parametrize("first", [limited(300.0), Unreachable("503", retry_after_s=300.0)])
+def test_no_other_refusal_shortens_a_promise(first: AccountProblem, other: AccountProblem) -> None:
+    promised = refused(Gate(), first)
     after = refused(promised, other, NOW + 5, is_submission=False)
     assert after.until_at >= promised.until_at
     assert after.is_promised

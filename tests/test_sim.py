@@ -27,6 +27,7 @@ PINNED = {
     8: "a probe inside the time that a 500 had named",
     37: "a delivery wrote into a temp that was being removed as a dead one's",
     96: "a source that went while the daemon was down kept its job queued for ever",
+    8448: "a 412 let polls pass inside the time that a 503 had named",
     1619: "a source that went and came back had its failed run paid for again",
 }
 

@@ -28,7 +28,7 @@ import yaml
 
 from chamelaion_watch.sandbox.media import describe, make_audio, make_video
 from chamelaion_watch.sandbox.server import Sandbox
-from tests.acceptance.rig import KEY, ROOT, Rig, fingerprints, outputs, rig, slow_line, submissions, temps
+from tests.acceptance.rig import KEY, ROOT, Rig, children, fingerprints, outputs, rig, slow_line, submissions, temps
 from tests.side_by_side import side_by_side
 from tests.support import eventually
 
@@ -125,6 +125,7 @@ def test_a_pair_stopped_in_upload_poll_and_download_is_paid_for_once() -> None:
             eventually(all_done(at), 30)
             stop(process)
         assert len(outputs(at.drop)) == 1
+        assert sandbox.state()["counters"]["media"]["206"] == 1  # what was there is not fetched again
         settled(at, sandbox, sent=1)
 
 
@@ -396,6 +397,39 @@ def test_sources_that_change_while_queued_and_rendering_and_one_that_goes() -> N
         settled(at, sandbox, sent=3)
 
 
+@side_by_side
+def test_a_source_that_is_replaced_in_mid_upload_is_sent_as_it_is_now() -> None:
+    with life() as (at, sandbox), slow_line(sandbox.base_url, 2_000_000) as slow:
+        drop(at.drop, padding=10_000_000)
+        with at.daemon(CHAMELAION_BASE_URL=slow):
+            eventually(lambda: any(entry["received_bytes"] > 1_000_000 for entry in sandbox.state()["log"]), 30)
+            make_audio(at.drop / "scene.wav", seconds=1.5, seed=7)
+            eventually(all_done(at), 50)
+        (sent,) = submissions(sandbox)
+        assert sent["audio_sha256"] == sha256(at.drop / "scene.wav")
+        settled(at, sandbox, sent=1)
+
+
+@side_by_side
+def test_what_people_do_while_the_daemon_is_down_counts() -> None:
+    with life() as (at, sandbox):
+        sandbox.control(faults=[{"on": "submit", "kind": "fail", "message": "No face detected in the video"}])
+        drop(at.drop, "failed", seed=1)
+        with at.daemon():
+            eventually((at.drop / "failed.lipsync-error.txt").exists, 30)
+            drop(at.drop, "taken", seed=2)
+            drop(at.drop, "renewed", seed=3)
+            eventually(lambda: at.states() == ["failed", "done", "done"], 30)
+        (at.drop / "failed.lipsync-error.txt").unlink()
+        (at.drop / "taken.lipsync.mp4").unlink()  # dragged away, which is no order
+        make_audio(at.drop / "renewed.wav", seconds=1.5, seed=4)
+        with at.daemon():
+            eventually(lambda: len(outputs(at.drop)) == 3, 40)
+        names = ["failed.lipsync.mp4", "renewed.lipsync.mp4", "renewed_v2.lipsync.mp4"]
+        assert [path.name for path in outputs(at.drop)] == names
+        settled(at, sandbox, sent=5)
+
+
 # -- children and the display -------------------------------------------------------------------------
 
 
@@ -412,11 +446,6 @@ def test_a_killed_probe_child_is_replaced() -> None:
         eventually(all_done(at, 2), 30)
         assert not killed & children(process.pid)
         settled(at, sandbox, sent=2)
-
-
-def children(pid: int) -> set[int]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return {int(child) for task in tasks for child in (task / "children").read_text().split()}
 
 
 @side_by_side

@@ -55,8 +55,8 @@ def demo_command(obj: Globals, folder: Path | None) -> None:
 
 
 @click.command("sandbox", short_help="Serve a local stand-in of the Chamelaion API.")
-@click.option("--port", type=int, default=0, help="Port of the API; 0 picks a free one.")
-@click.option("--media-port", type=int, default=0, help="Port of the outputs; 0 picks a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the API; 0 picks a free one.")
+@click.option("--media-port", type=click.IntRange(0, 65535), default=0, help="Port of the outputs; 0 picks a free one.")
 @click.option("--key", default="sandbox-key", show_default=True, help="The API key that it accepts.")
 @click.option("--rpm", type=int, default=60, show_default=True, help="Generation requests per minute.")
 @click.option("--cap", type=int, help="Requests at work at once.  [default: no cap]")

@@ -261,6 +261,24 @@ ADVICE: dict[str, Advice] = {
         "Make room on the drive. The result is kept and saved as soon as there is room.",
         will_retry=True,
     ),
+    "output_names": Advice(
+        "too many versions",
+        "Every name for the finished video is taken by an older version.",
+        "Remove or rename old versions. The result is kept until there is a free name.",
+        will_retry=True,
+    ),
+    "output_path": Advice(
+        "no place for results",
+        "The folder for finished videos cannot be used.",
+        f"Ask {CARETAKER} to look at the folder for results. The result is kept until then.",
+        will_retry=True,
+    ),
+    "output_too_big": Advice(
+        "too large for the drive",
+        "The drive does not take files as large as the finished video.",
+        f"Ask {CARETAKER} to use a drive that takes large files. The result is kept until then.",
+        will_retry=True,
+    ),
     "read_only": Advice(
         "drive is read-only",
         "The finished video cannot be saved because the drive can only be read.",
@@ -312,6 +330,11 @@ ADVICE: dict[str, Advice] = {
         "names look the same",
         "Two files have names that look the same but are written differently inside.",
         "Keep one of them, and rename the other or move it elsewhere.",
+    ),
+    "same_name": Advice(
+        "same result name",
+        "Two pairs would give their finished videos the same name.",
+        "Rename one of them so that the names differ in more than capital letters.",
     ),
     "stray": Advice(
         "belongs to nothing",

@@ -183,7 +183,8 @@ def refused(
     is_bound = gate.is_promised and now < gate.until_at  # a named time holds, whatever else is refused meanwhile
     if is_bound:
         until = max(until, gate.until_at)
-        state = gate.state if gate.state is AccountState.RATE_LIMITED else state
+        if gate.state is not AccountState.QUOTA_EXHAUSTED:  # that one lets polls pass: it gives way
+            state = gate.state
     return replace(
         gate,
         state=state,

@@ -82,7 +82,8 @@ def _suffix_misses(audios: Sequence[Named], videos: Sequence[Named]) -> Iterator
 def _suffix_advice(audio: RelPath, video: RelPath, separator: str, word: str) -> str:
     if lang := canonical(word):
         meant = f"{_stem(video)}.{lang}{_extension(audio)}"
-        return f"did you mean {printable(meant)}? ({separator}{word} counts where the folder's `languages` name {lang})"
+        rule = f"`{word}` after `{separator}` counts only where the folder's `languages` name {lang}"
+        return f"did you mean {printable(meant)}? ({rule})"
     return f"{printable(word, 40)} is no language that is known here"
 
 

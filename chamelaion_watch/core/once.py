@@ -68,7 +68,7 @@ class Once:
 
     def _fix(self, world: World) -> None:
         self.targets = {
-            (name, key) for name, folder in world.folders.items() for key in folder.pairs if key not in folder.held
+            (name, key) for name, folder in world.folders.items() for key in folder.index.keys_at_rest() - folder.held
         }
         self.targets |= {(job.root, job.key) for job in world.book.of(*PAID_FOR)}
         world.only = self.targets
@@ -88,14 +88,16 @@ class Once:
             return True
         folder = world.folders.get(root)
         pair = folder.pairs.get(key) if folder else None
+        is_awaited = world.now - self.started_at < ARRIVING_MS
         if folder is None or pair is None:
-            return False
+            is_to_be = job is None and folder is not None and folder.is_ok and key in folder.index.keys_at_rest()
+            return is_awaited and is_to_be  # a job folder makes its pair when it is quiet
         if (file := folder.holding(pair)) is None:
             return job is None
         if job is not None and job.state in NEEDS_A_PERSON:
             return False
         is_restless = file.state in (FileState.ARRIVING, FileState.BUSY, FileState.COMPLETE)
-        return is_restless and world.now - self.started_at < ARRIVING_MS
+        return is_restless and is_awaited
 
     def _given_up(self, world: World, pending: list[tuple[str, RelPath, Job | None]]) -> Outcome | None:
         """Temporary trouble that lasts longer than the patience: what is paid for is finished first."""

@@ -63,6 +63,7 @@ def plan(world: World) -> Plan:
         _clean(world, folder, made)
     _hash(world, made)
     _probe(world, made)
+    twins.follow(world)  # before what is then to be looked up, polled and fetched
     _look_up(world, made)
     _poll(world, made)
     _deliver(world, made)
@@ -216,7 +217,6 @@ def _is_being_cleaned(world: World, made: Plan, job: Job, output: RelPath) -> bo
 
 
 def _submit(world: World, made: Plan) -> None:
-    twins.follow(world)
     while True:
         if world.pause or _daily_limit_reached(world):
             return

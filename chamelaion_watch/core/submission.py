@@ -108,7 +108,8 @@ def looked_up(world: World, event: LookedUp) -> None:
 def look_up_failed(world: World, job: Job, error: WatchError) -> None:
     """No answer: ask again, however long it takes."""
     if current := world.job(job.id, JobState.QUEUED, JobState.SUBMITTING, JobState.RENDERING, JobState.RENDERED):
-        wait = LOOKUP_EVERY_MS if isinstance(error, AccountProblem) else RETRY_FIRST_MS
+        is_held = gate.request_at(world.gate, world.now) != world.now  # the gate says when: as soon as it is open
+        wait = 0 if is_held else LOOKUP_EVERY_MS if isinstance(error, AccountProblem) else RETRY_FIRST_MS
         world.change(current, next_at=world.now + wait)
 
 

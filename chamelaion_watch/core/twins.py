@@ -12,13 +12,13 @@ from chamelaion_watch.core.world import World, where
 
 # What failed for these reasons was never sent: another pair of the same content is judged for itself.
 _OUR_CODES = frozenset({"unreadable", "no_picture", "no_sound", "duration_mismatch", "internal"})
-_CLOSED = (JobState.DONE, JobState.SUPERSEDED, JobState.CANCELLED, JobState.FAILED)
+_ENDED = (JobState.DONE, JobState.SUPERSEDED, JobState.CANCELLED, JobState.FAILED, JobState.DOUBTFUL)
 
 
 def active(world: World, job: Job) -> Job | None:
     """The row that pays for this run, if another does."""
     for twin in world.book.twins(job):
-        if twin.state in (JobState.SUBMITTING, JobState.RENDERING, JobState.RENDERED, JobState.DOUBTFUL):
+        if twin.state in (JobState.SUBMITTING, JobState.RENDERING, JobState.RENDERED):
             return twin
         if twin.state is JobState.QUEUED and twin.id < job.id and _may_ever_go(world, twin):
             return twin
@@ -66,12 +66,12 @@ def _follow(world: World, job: Job, twin: Job) -> bool:
     if twin.state is JobState.FAILED and twin.code not in _OUR_CODES:
         world.attempt(job, "twin", "same_content", f"the same content failed as {where(twin)}")
         world.step(job, Step.FAIL, code=twin.code, message=twin.message, http_status=twin.http_status)
-    elif twin.state not in _CLOSED and not _is_stranded(world, twin):
+    elif twin.state not in _ENDED and not _is_stranded(world, twin):
         return False
     elif twin.state is JobState.DONE or (twin.request_id and twin.rendered_at):
         world.attempt(job, "twin", "same_content", f"the same content as job {twin.id}: nothing is paid")
         world.step(job, Step.COMPLETE, request_id=twin.request_id, rendered_at=world.now)
-    elif twin.request_id is not None:  # paid for, and then cancelled
+    elif twin.request_id is not None:  # paid for, and then cancelled or lost
         world.attempt(job, "twin", "same_content", f"the service has it as job {twin.id}: nothing is paid")
         world.step(job, Step.ACCEPT, request_id=twin.request_id, accepted_at=world.now, next_at=world.now)
     elif twin.sent_at is not None:

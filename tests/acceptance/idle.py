@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chamelaion_watch.sandbox.media import make_audio, make_video
-from tests.acceptance.rig import Facts, eventually, outputs, rig, submissions
+from tests.acceptance.rig import Facts, children, eventually, outputs, rig, submissions
 
 PAIRS = 10
 SECONDS = 60.0
@@ -70,14 +70,6 @@ def usage(pid: int) -> Usage:
     uptime_s = float(Path("/proc/uptime").read_text().split()[0])
     cpu_ticks = sum(int(value) for value in fields[11:15])  # utime, stime, cutime, cstime
     return Usage(cpu_ticks / TICKS_PER_S, int(status["VmRSS"].split()[0]) / 1024, switches, uptime_s)
-
-
-def children(pid: int) -> list[int]:
-    """Return the children of all threads of a process."""
-    found = set[int]()
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found |= {int(child) for child in (task / "children").read_text().split()}
-    return sorted(found)
 
 
 def _switches(path: Path) -> int:

@@ -23,6 +23,7 @@ from tests.acceptance.rig import ROOT, Rig, eventually, fingerprints, outputs, r
 
 SECONDS = 8.0  # of media: 1 MB, so that there is a middle of the upload and of the download
 AT_ONCE = 2
+BROKEN = {"on": "media", "kind": "truncate", "count": 4}  # one more than a download resumes by itself
 FAULTS: dict[str, dict[str, Any]] = {  # what the service does in the meantime
     "after the last piece, before it is read": {"on": "submit", "kind": "delay", "seconds": 2},
     "after the last piece, created, before the answer": {
@@ -33,6 +34,9 @@ FAULTS: dict[str, dict[str, Any]] = {  # what the service does in the meantime
     },
     "after the last piece, created 2 s later": {"on": "submit", "kind": "late", "delay_s": 2},
     "after the last piece, never received": {"on": "submit", "kind": "lost_before"},
+    "before what a broken download left is put aside": BROKEN,
+    "after what a broken download left was put aside": BROKEN,
+    "after what was put aside was taken up again": BROKEN,
     "in mid-download": {"on": "media", "kind": "slow"},
 }
 

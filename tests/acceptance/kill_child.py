@@ -23,6 +23,7 @@ from chamelaion_watch.daemon import Daemon
 from chamelaion_watch.edges import multipart, outputs
 from chamelaion_watch.edges.api import Api
 from chamelaion_watch.edges.ledger.sqlite import SqliteLedger
+from chamelaion_watch.edges.spool import Spool
 
 When: TypeAlias = Callable[..., bool]
 
@@ -132,6 +133,9 @@ PLACES: dict[str, Place | MidUpload | AllSent] = {
     "rendering": Place(effects.Effects, "_poll", is_after=True, nth=2),
     "after completed is committed": committed(JobState.RENDERED),
     "in mid-download": Place(outputs.Part, "write", is_after=True, nth=3),
+    "before what a broken download left is put aside": Place(outputs.Part, "move_to"),
+    "after what a broken download left was put aside": Place(Spool, "keep", is_after=True),
+    "after what was put aside was taken up again": Place(Spool, "take", is_after=True, nth=2),
     "before the output is flushed": Place(outputs.Part, "publish"),
     "before the output is renamed": Place(outputs, "place", when=lambda *names: names[2].endswith(".lipsync.mp4")),
     "after the rename, before the folder is flushed": Place(outputs, "place", is_after=True),

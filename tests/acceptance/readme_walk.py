@@ -134,7 +134,8 @@ def walk_tests(facts: Facts, command: str, clone: Path) -> None:
     done = shell(command, clone)
     took = time.monotonic() - began
     last = (done.stdout.strip().splitlines() or ["nothing was printed"])[-1]
-    facts.check("command 2 ends well", done.returncode == 0, last)
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    facts.check("command 2 ends well", done.returncode == 0, "\n".join([last, *failed]))
     facts.check(f"under {TESTS_LIMIT_S:.0f} s, install included", took < TESTS_LIMIT_S, f"{took:.0f} s")
 
 

@@ -208,7 +208,7 @@ def fingerprints(folder: Path) -> dict[str, tuple[object, ...]]:
     """Name, content, size, mtime, mode and inode of every source: what must never change."""
     found: dict[str, tuple[object, ...]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and "lipsync" not in path.name:
+        if path.is_file() and not path.is_symlink() and "lipsync" not in path.name:
             status = path.stat()
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             found[os.fsencode(path.relative_to(folder)).hex()] = (
@@ -223,6 +223,15 @@ def fingerprints(folder: Path) -> dict[str, tuple[object, ...]]:
 
 def outputs(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.lipsync.mp4"))
+
+
+def children(pid: int) -> set[int]:
+    """The children of all threads of a process (Linux)."""
+    found = set[int]()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # that thread is over
+            found |= {int(child) for child in (task / "children").read_text().split()}
+    return found
 
 
 def temps(folder: Path) -> list[Path]:
@@ -244,6 +253,7 @@ __all__ = [
     "ROOT",
     "Facts",
     "Rig",
+    "children",
     "eventually",
     "fingerprints",
     "outputs",

@@ -31,7 +31,9 @@ def _lived(seed: int, *, is_traced: bool) -> bool:
             print(f"seed {seed}: {type(error).__name__}: {error}")
             return False
         if is_traced:
-            print(f"seed {seed}: {life.boots} boots, {len(life.service.by_run)} runs paid, {life.service.refusals} 429s")
+            print(
+                f"seed {seed}: {life.boots} boots, {len(life.service.by_run)} runs paid, {life.service.refusals} 429s"
+            )
         return True
 
 

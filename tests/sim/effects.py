@@ -132,7 +132,7 @@ class SimEffects:
         else:
             self._schedule.after(wait_ms, lambda: self._go_on(action, steps))
 
-    def _perform(self, action: Action) -> Steps:  # noqa: C901 - one line per action
+    def _perform(self, action: Action) -> Steps:
         match action:
             case Scan():
                 return self._scan(action)

@@ -90,7 +90,7 @@ class Life:
 
     def hint(self, root: str) -> None:
         """The share tells of a change, if it tells of any."""
-        if self._daemon is not None and self.roots[root].has_events and self.rng.random() < 0.8:  # noqa: PLR2004
+        if self._daemon is not None and self.roots[root].has_events and self.rng.random() < 0.8:
             self._daemon.post(Hint(root))
 
     def wish(self, verb: str, **args: str) -> None:
@@ -188,7 +188,7 @@ class Life:
     def _turn(self, daemon: Daemon) -> None:
         events = daemon._wait(0)
         if not events and self.clock.at < self._wake_at and not self.ledger.has_news():
-            return
+            return None
         assert self._effects is not None
         fate = self.rng.random() < self.odds.crash and self.rng.choice(["before", "within", "after"])
         if fate == "before":
@@ -261,7 +261,9 @@ class Life:
         if world.in_flight() > gate.in_flight_limit(world.gate, self.policy):
             raise Broken(f"{world.in_flight()} in flight")
         # A canary that is still under way when the gate closes once more says nothing of this closing.
-        running = {one.job.id for one in world.running if isinstance(one, Submit) and one.decided_at > world.gate.since_at}
+        running = {
+            one.job.id for one in world.running if isinstance(one, Submit) and one.decided_at > world.gate.since_at
+        }
         self._canaries &= running
         if gate.needs_canary(world.gate):
             if self._canaries - {action.job.id}:

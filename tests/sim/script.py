@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from chamelaion_watch.core.model import JobState, RootState
@@ -44,13 +45,14 @@ def _policy(rng: random.Random) -> Policy:
 
 
 def _limits(rng: random.Random) -> Limits:
+    processing: list[float | tuple[float, float]] = [2.0, (5.0, 90.0), (200.0, 900.0)]
     return Limits(
         rpm=rng.choice([None, 60, 5]),
         window=rng.choice(["sliding", "fixed"]),
         cap=rng.choice([None, None, 1, 3]),
         quota=rng.choice([None, None, None, 0, 2]),
         queue_s=(0.5, 20.0),
-        processing_s=rng.choice([2.0, (5.0, 90.0), (200.0, 900.0)]),
+        processing_s=rng.choice(processing),
     )
 
 
@@ -87,11 +89,11 @@ class Script:
         rng = self._rng
         for number in range(rng.randrange(1, 5)):
             name, root = f"p{number}", rng.choice(list(self._life.roots))
-            self._at(rng.randrange(0, 2 * MINUTE_MS), lambda root=root, name=name: self._drop(root, name))
+            self._at(rng.randrange(0, 2 * MINUTE_MS), partial(self._drop, root, name))
         for _ in range(rng.randrange(0, 8)):
             self._anywhen(rng.choice(self._deeds()))
         for fault in (self._outage, self._revoke, self._unwell, self._fill, self._refill, self._life.stop):
-            if rng.random() < 0.25:  # noqa: PLR2004
+            if rng.random() < 0.25:
                 self._anywhen(fault)
 
     def _deeds(self) -> list[Callable[[], None]]:
@@ -124,11 +126,11 @@ class Script:
 
     def _drop(self, root: str, name: str) -> None:
         for ending, late_ms in ((".mp4", 0), (".wav", self._rng.choice([0, 500, 70_000]))):
-            self._at(late_ms, lambda path=f"{name}{ending}": self._copy_in(root, path, self._content(path)))
+            self._at(late_ms, partial(self._copy_in, root, f"{name}{ending}"))
 
-    def _copy_in(self, root: str, path: str, content: str) -> None:
+    def _copy_in(self, root: str, path: str) -> None:
         """A copy that grows, and is whole after a while; a pause inside it now and then."""
-        file = SimFile(content, 2_000, self._mtime(), is_whole=False, is_silent=self._rng.random() < 0.05)  # noqa: PLR2004
+        file = SimFile(self._content(path), 2_000, self._mtime(), is_whole=False, is_silent=self._rng.random() < 0.05)
         self._put(root, path, file)
         at = 0
         for _ in range(self._rng.randrange(4)):
@@ -159,7 +161,7 @@ class Script:
         if some := self._some():
             root, path = some
             file, content = root.media[path], self._content(path)
-            if self._rng.random() < 0.5:  # noqa: PLR2004
+            if self._rng.random() < 0.5:
                 self._put(root.name, path, SimFile(content, file.size, self._mtime()))
                 return
             self._life.say(f"person: {root.name}/{path} is rewritten as {content}")
@@ -185,7 +187,7 @@ class Script:
             file = root.media.pop(path)
             self._life.say(f"person: {root.name}/{path} is removed")
             self._life.hint(root.name)
-            if self._rng.random() < 0.7:  # noqa: PLR2004
+            if self._rng.random() < 0.7:
                 self._at(self._rng.choice([500, 20_000, 200_000]), lambda: self._put(root.name, path, file))
 
     def _pair(self) -> tuple[SimRoot, str] | None:

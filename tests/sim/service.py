@@ -115,7 +115,9 @@ class SimService:
         if fate == "created":
             self._create(ticket, job, video, audio)
         elif fate == "late":
-            self._schedule.after(rng.randrange(1_000, LATEST_MS), lambda: _ignore(self._create(ticket, job, video, audio)))
+            self._schedule.after(
+                rng.randrange(1_000, LATEST_MS), lambda: _ignore(self._create(ticket, job, video, audio))
+            )
         else:
             self.release(ticket)
         raise error

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from chamelaion_watch.core.model import Job, JobState, Options, Signature, Source
+from chamelaion_watch.edges.ledger.protocol import CommandRow, RootRow
 
 _AS_BYTES = ("key", "name", "folder", "stem", "output")
 _AS_BOOL = ("is_superseded", "must_look_up")
@@ -44,12 +45,32 @@ def job_from_row(row: Mapping[str, Any]) -> Job:
     )
 
 
+def root_from_row(row: Mapping[str, Any]) -> RootRow:
+    flags = {name: bool(row[name]) for name in ("has_sentinel", "is_read_only", "is_held", "is_paused")}
+    return RootRow(**{**dict(row), **flags, "path": os.fsdecode(row["path"])})
+
+
+def command_from_row(row: Mapping[str, Any]) -> CommandRow:
+    return CommandRow(row["id"], row["at"], row["verb"], json.loads(row["args"]), row["applied_at"], row["result"])
+
+
 def encode(path: str | None) -> bytes | None:
     return None if path is None else os.fsencode(path)
 
 
 def decode(path: bytes | None) -> str | None:
     return None if path is None else os.fsdecode(path)
+
+
+def storable(values: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
+    """Make texts storable: bytes of names that are no UTF-8 become escapes. Paths travel as bytes, and unchanged."""
+    if isinstance(values, Mapping):
+        return {name: _clean(value) for name, value in values.items()}
+    return tuple(_clean(value) for value in values)
+
+
+def _clean(value: Any) -> Any:
+    return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
 
 
 def _source_to_row(prefix: str, source: Source) -> dict[str, Any]:

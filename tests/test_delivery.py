@@ -1,0 +1,155 @@
+"""What comes of fetching a result: it is paid for, and nothing loses it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chamelaion_watch.core import delivery
+from chamelaion_watch.core.errors import (
+    InputProblem,
+    LinkExpired,
+    NotFound,
+    OutputProblem,
+    Rejected,
+    RootProblem,
+    Throttled,
+    Transient,
+    WatchError,
+)
+from chamelaion_watch.core.messages import Deliver, Delivered, Failed, LookUp, RemoveFiles, Submit
+from chamelaion_watch.core.model import Job, JobState, RootState
+from chamelaion_watch.core.world import World
+from tests.builders import NOW, job, of, sha, sweep, tick, world
+
+S_ = 1_000
+
+
+def delivering(**changes: Any) -> tuple[World, Deliver]:
+    made = world(job(state=JobState.RENDERED, sent_at=1, request_id="r", rendered_at=NOW, **changes))
+    (action,) = of(Deliver, tick(made))
+    return made, action
+
+
+def failed(error: WatchError) -> tuple[World, Job]:
+    made, action = delivering()
+    tick(made, Failed(action, error))
+    return made, made.book.jobs[1]
+
+
+def test_delivered_it_is_done_and_its_output_is_on_record() -> None:
+    made, action = delivering()
+    tick(made, Delivered(action, "s1.lipsync.mp4", sha("o"), 7))
+    now = made.book.jobs[1]
+    assert (now.state, now.output, now.output_sha256, now.output_bytes) == (
+        JobState.DONE,
+        "s1.lipsync.mp4",
+        sha("o"),
+        7,
+    )
+    assert now.sent_at == 1
+
+
+def test_what_newer_content_overtook_is_kept_aside() -> None:
+    made, action = delivering(is_superseded=True)
+    assert action.output == "s1_superseded.lipsync.mp4"
+    tick(made, Delivered(action, action.output, sha("o"), 7))
+    assert made.book.jobs[1].state is JobState.SUPERSEDED
+
+
+def test_a_full_folder_delays_and_loses_nothing() -> None:
+    made, now = failed(OutputProblem("no space", root_state=RootState.FULL))
+    assert (now.state, now.tries, now.next_at) == (JobState.RENDERED, 0, NOW + delivery.OUTPUT_RETRY_MS)
+    assert made.folders["a"].write_trouble == (RootState.FULL, "no space")
+    made.book.put(job(2, key="s1", state=JobState.QUEUED))
+    made.checked.add(2)
+    assert of(Submit, tick(made, at=NOW + S_)) == []
+    (again,) = of(Deliver, tick(made, at=NOW + delivery.OUTPUT_RETRY_MS))
+    tick(made, Delivered(again, "s1.lipsync.mp4", sha("o"), 7))
+    assert made.folders["a"].write_trouble is None
+
+
+def test_a_full_folder_is_tried_for_ever() -> None:
+    made, action = delivering()
+    for _ in range(50):
+        made.running.clear()
+        tick(made, Failed(action, OutputProblem("no space", root_state=RootState.FULL)))
+        assert made.book.of(JobState.RENDERED)
+
+
+def test_a_share_that_went_away_freezes_its_folder_and_the_result_waits() -> None:
+    made, now = failed(RootProblem("gone", root_state=RootState.STALE))
+    assert now.state is JobState.RENDERED
+    assert made.folders["a"].state is RootState.STALE
+    assert of(Deliver, tick(made, at=NOW + 9 * S_)) == []
+    made.running.clear()
+    assert of(Deliver, tick(made, sweep(), at=NOW + 50 * S_))
+
+
+def test_an_account_problem_is_not_the_jobs() -> None:
+    made, now = failed(Throttled("429", retry_after_s=60.0))
+    assert (now.state, now.tries) == (JobState.RENDERED, 0)
+    assert not made.gate.is_open
+
+
+def test_an_old_link_is_asked_for_anew_within_a_second() -> None:
+    _, now = failed(LinkExpired("403"))
+    assert (now.state, now.next_at) == (JobState.RENDERED, NOW + S_)
+
+
+def test_unknown_to_the_service_it_is_looked_up_for_the_grace_and_then_doubtful() -> None:
+    made, now = failed(NotFound("404"))
+    assert (now.state, now.doubt_at) == (JobState.RENDERED, NOW)
+    (look_up,) = of(LookUp, tick(made, at=NOW + 2 * S_))
+    tick(made, Failed(look_up, NotFound("404")), at=NOW + 121 * S_)
+    assert made.book.jobs[1].state is JobState.DOUBTFUL
+
+
+def test_a_refused_link_fails_with_its_reason_and_can_be_fetched_again() -> None:
+    _, now = failed(Rejected("file:// is refused", code="output_url_refused"))
+    assert (now.state, now.code, now.rendered_at) == (JobState.FAILED, "output_url_refused", NOW)
+
+
+@pytest.mark.parametrize("error", [Transient("cut"), InputProblem("stopping"), WatchError("a bug")])
+def test_a_broken_download_is_tried_eight_times(error: WatchError) -> None:
+    made, action = delivering()
+    for tries in range(1, delivery.MAX_TRIES):
+        made.running.clear()
+        tick(made, Failed(action, error))
+        assert (made.book.jobs[1].state, made.book.jobs[1].tries) == (JobState.RENDERED, tries)
+    tick(made, Failed(action, error))
+    assert made.book.jobs[1].state is JobState.FAILED
+
+
+def test_the_result_of_an_earlier_run_of_the_row_is_not_this_ones() -> None:
+    made, action = delivering()
+    made.change(made.book.jobs[1], reference_id="cw-of-another-run")
+    tick(made, Delivered(action, "s1.lipsync.mp4", sha("o"), 7))
+    tick(made, Failed(action, Rejected("no")))
+    assert made.book.of(JobState.RENDERED)
+
+
+def test_a_dead_processs_temp_is_removed_before_a_new_one_takes_its_name() -> None:
+    """Both at once, and the new download lost the file that it was writing."""
+    made = world(job(state=JobState.RENDERED, sent_at=1, request_id="r", rendered_at=NOW))
+    made.folders["a"].temps = {".s1.lipsync-part", ".other.lipsync-part"}
+    actions = tick(made)
+    (clean,) = of(RemoveFiles, actions)
+    assert clean.paths == (".other.lipsync-part", ".s1.lipsync-part")
+    assert of(Deliver, actions) == []
+    assert of(Deliver, tick(made, at=NOW + 5)) == []
+    del made.running[clean]
+    assert of(Deliver, tick(made, at=NOW + 6))
+
+
+def test_no_more_downloads_at_once_than_allowed() -> None:
+    jobs = [
+        job(number, key=f"s{number}", state=JobState.RENDERED, request_id="r", rendered_at=NOW)
+        for number in range(1, 6)
+    ]
+    made = world(*jobs, policy=None)
+    made.policy = replace(made.policy, downloads=2)
+    assert len(of(Deliver, tick(made))) == 2
+    assert of(Deliver, tick(made)) == []
