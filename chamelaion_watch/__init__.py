@@ -39,7 +39,7 @@ Modules
       the drop folder, is it there: mounts mountinfo sentinel watcher
       the service: api answers multipart download transport stream addresses
       media, in child processes: probe probe_child
-      time and chance: clock
+      time and chance, and our own process: clock process
     edges/ledger/ what must never be forgotten
       SQLite behind a protocol: protocol sqlite rows schema lock
     ./            the shell: thin, almost no branches

@@ -35,6 +35,7 @@ from chamelaion_watch.edges.ledger.protocol import Ledger
 from chamelaion_watch.edges.ledger.sqlite import DaemonLock, SqliteLedger
 from chamelaion_watch.edges.mounts import KnownRoot
 from chamelaion_watch.edges.probe import Prober
+from chamelaion_watch.edges.process import forbid_dumps
 from chamelaion_watch.edges.spool import Spool
 from chamelaion_watch.edges.watcher import Watcher
 from chamelaion_watch.effects import Effects
@@ -134,6 +135,7 @@ class Hooks:
 
 def serve(config: Path, settings: Settings, env: Mapping[str, str], hooks: Hooks, *, state: Path) -> None:
     """Run the daemon until it is told to stop; raises ConfigError or LedgerUnavailable before anything is touched."""
+    forbid_dumps()
     ignore_lease_signal()
     key = Key(settings, env)
     signals = _Signals(hooks.notifier)

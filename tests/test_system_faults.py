@@ -27,9 +27,9 @@ from chamelaion_watch.core.naming import reference_id
 from chamelaion_watch.edges.watcher import Watcher
 from chamelaion_watch.sandbox.media import describe, make_audio, make_video
 from tests.acceptance.rig import KEY, Rig, children, fingerprints, outputs, submissions, temps
+from tests.lives import all_done, drop, is_watching, life, settled, sha256
 from tests.side_by_side import side_by_side, started
 from tests.support import eventually
-from tests.test_system import all_done, drop, is_watching, life, settled, sha256
 
 ON_SUBMIT: dict[str, list[dict[str, Any]]] = {
     "lost": [{"kind": "lost"}],

@@ -1,0 +1,29 @@
+"""What the daemon asks of the kernel for its own process."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import resource
+import sys
+
+_PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4  # prctl(2)
+
+
+def forbid_dumps() -> None:
+    """Leave no core and let no other process of this user read our memory: it holds the key.
+
+    Does what the system allows, and nothing where there is no prctl.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def may_be_dumped() -> bool | None:
+    """Say whether the kernel would let this process be dumped; None where it cannot be asked."""
+    if sys.platform != "linux":
+        return None
+    return bool(ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0))
