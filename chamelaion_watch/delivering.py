@@ -19,7 +19,7 @@ from chamelaion_watch.edges.probe import Prober
 from chamelaion_watch.edges.spool import Spool
 from chamelaion_watch.rootwork import RootWork
 
-RESERVE_BYTES = 64 * 2**20  # a download begins only where so much is free at least
+RESERVE_BYTES = 8 * 2**20  # a download begins only where so much is free at least
 
 
 def deliver(

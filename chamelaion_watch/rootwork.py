@@ -85,16 +85,21 @@ class RootWork:
     def _inspect(self) -> RootFacts:
         report = mounts.inspect_root(self.path, ledger_id=self._ledger_id, known=self._known)
         mount = report.mount
+        state, reason = report.state, report.reason
+        if state is RootState.OK and report.is_read_only and not self.policy.output.startswith("../"):
+            # Found before anything is paid for: a result that cannot be delivered is money lost.
+            state = RootState.READ_ONLY
+            reason = f"{self.path}: cannot be written, and the results go there: allow it, or set another `output`"
         facts = RootFacts(
-            state=report.state,
-            reason=report.reason,
+            state=state,
+            reason=reason,
             is_network=bool(mount and mount.is_network),
             may_claim=report.may_claim,
             mount_source=mount.source if mount else None,
             mount_type=mount.fstype if mount else None,
             has_sentinel=report.sentinel is not None,
             is_read_only=report.is_read_only,
-            has_events=report.state is RootState.OK and self._watch(mount),
+            has_events=state is RootState.OK and self._watch(mount),
         )
         if facts.state is RootState.OK and mount is not None:
             has_sentinel = facts.has_sentinel or facts.may_claim or bool(self._known and self._known.has_sentinel)

@@ -49,6 +49,7 @@ from chamelaion_watch.version import __version__
 SNAPSHOT_EVERY_MS = 1_000
 KNOWN_SAMPLE = 20  # files by which a root is known again when its sentinel was lost
 LEDGER_RETRY_S = 5.0
+GONE_WITHIN_S = 9.5  # after a signal, whatever hangs: systemd and people wait no longer (design.md)
 WATCHING_LEDGER = "the ledger cannot be used, so nothing is submitted"
 
 
@@ -289,6 +290,8 @@ class _Signals:
         self.is_stop = False
         self.is_reload = False
         self._woken = threading.Event()
+        self._last_resort = threading.Timer(GONE_WITHIN_S, os._exit, (0,))
+        self._last_resort.daemon = True
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
@@ -300,6 +303,7 @@ class _Signals:
         try:
             yield
         finally:
+            self._last_resort.cancel()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -312,6 +316,8 @@ class _Signals:
         if self.is_stop:
             os._exit(0)  # every tick is committed: there is nothing to lose
         self.is_stop = True
+        with contextlib.suppress(RuntimeError):  # out of threads
+            self._last_resort.start()
         self._notifier.stopping()
         self._woken.set()
         if self.daemon is not None:

@@ -63,7 +63,7 @@ def test_a_full_folder_delays_and_loses_nothing() -> None:
     made, now = failed(OutputProblem("no space", root_state=RootState.FULL))
     assert (now.state, now.tries, now.next_at) == (JobState.RENDERED, 0, NOW + delivery.OUTPUT_RETRY_MS)
     assert made.folders["a"].write_trouble == (RootState.FULL, "no space")
-    made.book.put(job(2, key="s1", state=JobState.QUEUED))
+    made.book.put(job(2, key="s2", state=JobState.QUEUED))
     made.checked.add(2)
     assert of(Submit, tick(made, at=NOW + S_)) == []
     (again,) = of(Deliver, tick(made, at=NOW + delivery.OUTPUT_RETRY_MS))
@@ -153,3 +153,18 @@ def test_no_more_downloads_at_once_than_allowed() -> None:
     made.policy = replace(made.policy, downloads=2)
     assert len(of(Deliver, tick(made))) == 2
     assert of(Deliver, tick(made)) == []
+
+
+def test_two_results_of_one_name_are_fetched_one_after_the_other() -> None:
+    """Both were overtaken by newer content: they would write into one temp."""
+    first, second = (
+        job(
+            number, state=JobState.RENDERED, request_id=f"r{number}", rendered_at=NOW, is_superseded=True, run_no=number
+        )
+        for number in (1, 2)
+    )
+    made = world(first, second, job(3, run_no=3, state=JobState.DONE))
+    (action,) = of(Deliver, tick(made))
+    assert of(Deliver, tick(made)) == []
+    (other,) = of(Deliver, tick(made, Delivered(action, action.output, sha("o"), 7)))
+    assert (other.job.id, other.output) == (2, action.output)

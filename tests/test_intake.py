@@ -275,3 +275,11 @@ def test_cancelling_an_upload_is_written_down() -> None:
 def test_what_is_over_is_not_cancelled(state: JobState) -> None:
     made = world(job(state=state))
     assert "already" in intake.cancel(made, made.book.jobs[1], intake.BY_REQUEST, "why")
+
+
+def test_new_content_that_came_during_a_doubt_is_queued_when_the_doubt_is_cancelled() -> None:
+    made = world(job(state=S.SUBMITTING, sent_at=1, finishing_at=2, doubt_at=NOW))
+    replaced(made, "s1.wav", NEW)
+    intake.cancel(made, made.book.jobs[1], intake.BY_REQUEST, "why")
+    tick(made)
+    assert (made.book.jobs[1].state, newest(made).id, newest(made).audio) == (S.CANCELLED, 2, NEW)

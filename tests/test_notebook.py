@@ -134,3 +134,24 @@ def test_a_receipt_is_written_once_and_stays_away_when_a_person_deletes_it() -> 
     assert [path for path, _ in action.files] == ["s1.lipsync.json"]
     tick(made, NoteWritten(action, ("s1.lipsync.json",)))
     assert of(WriteNote, missed(made, "s1.lipsync.json", times=4)) == []  # type: ignore[arg-type]  # what was started
+
+
+def test_the_note_of_a_newer_job_is_not_removed_with_the_older_ones_at_the_same_place() -> None:
+    """It was, then seemed to have been deleted by hand, and a failed run was paid for again though nobody asked."""
+    made, _ = noted()
+    made.put(job(2, state=JobState.FAILED, code="no_sound", message="silent"))
+    actions = tick(made, sweep())
+    (write,), (remove,) = of(WriteNote, actions), of(RemoveFiles, actions)
+    assert (remove.subject, remove.paths) == ("job:1", ())
+    tick(made, NoteWritten(write, (TEXT, DATA)), FilesRemoved(remove))
+    assert set(made.notes) == {("a", "job:2")}
+
+
+def test_a_note_waits_until_the_older_one_at_its_place_is_removed() -> None:
+    made, _ = noted()
+    made.change(made.book.jobs[1], state=JobState.QUEUED)
+    (remove,) = of(RemoveFiles, tick(made, sweep()))
+    made.put(job(2, state=JobState.FAILED, code="no_sound", message="silent"))
+    made.running = {remove: made.now}
+    assert of(WriteNote, tick(made, sweep())) == []
+    assert of(WriteNote, tick(made, FilesRemoved(remove)))

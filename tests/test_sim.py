@@ -27,6 +27,8 @@ PINNED = {
     8: "a probe inside the time that a 500 had named",
     37: "a delivery wrote into a temp that was being removed as a dead one's",
     96: "a source that went while the daemon was down kept its job queued for ever",
+    40482: "the note of a newer job was removed with the older one's, and so asked for a run that nobody wanted",
+    30989: "content that came during a doubt was forgotten when the doubt was cancelled",
     8448: "a 412 let polls pass inside the time that a 503 had named",
     1619: "a source that went and came back had its failed run paid for again",
 }

@@ -256,7 +256,7 @@ def test_a_read_only_output_folder_keeps_the_paid_result_and_takes_it_later() ->
 def out_folder() -> Iterator[tuple[Rig, Any, Path]]:
     """Outputs go to a small file system of their own, in which a delivery has just enough room."""
     outside = {"output": "../out/{dir}/{name}.lipsync.mp4"}
-    with life(folder=outside) as (at, sandbox), mounted(at.home / "out", "68m") as out:
+    with life(folder=outside) as (at, sandbox), mounted(at.home / "out", "10m") as out:
         drop(at.drop)
         yield at, sandbox, out
 

@@ -42,6 +42,7 @@ from chamelaion_watch.edges.api import Api, Timeouts
 from chamelaion_watch.edges.clock import SystemClock
 from chamelaion_watch.edges.disk import ignore_lease_signal
 from chamelaion_watch.edges.ledger.sqlite import LedgerMissing, SqliteLedger, holder
+from chamelaion_watch.edges.process import may_lease_of_others
 from chamelaion_watch.edges.watcher import Watcher
 from chamelaion_watch.service import folder_policy_of
 from chamelaion_watch.settings_key import PLACES, is_there
@@ -322,7 +323,8 @@ class Traits:
 
     def words(self) -> str:
         case = "A.mp4 and a.mp4 are one file" if self.ignores_case else "case counts"
-        lease = "a lease proves when a copy has ended" if self.has_lease else "no leases: the settle time has to do"
+        whose = "" if may_lease_of_others() else " (of this user's files only: CAP_LEASE is missing)"
+        lease = f"a lease proves when a copy has ended{whose}" if self.has_lease else "no leases: settle has to do"
         long = "" if self.has_long_names else f"; no names of {LONG_NAME_BYTES} bytes: long ones cannot get results"
         return f"works; {case}; {lease}{long}"
 

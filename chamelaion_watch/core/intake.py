@@ -68,6 +68,8 @@ def cancel(world: World, job: Job, code: str, message: str) -> str:
             return f"job {job.id}: already {job.state}"
         case _:
             world.step(job, Step.CANCEL, code=code, message=message)
+            if folder := world.folders.get(job.root):
+                folder.offer(job.key)  # other content may have come while it was in doubt
             return f"job {job.id}: cancelled"
 
 

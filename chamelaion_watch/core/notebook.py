@@ -26,15 +26,26 @@ UNWRITTEN = ""  # the digest of a note that is being written
 def due(world: World) -> Iterator[WriteNote | RemoveFiles]:
     """Yield what must be written or removed so that the notes tell the truth."""
     wanted: set[tuple[str, str]] = set()
+    kept: set[tuple[str, RelPath]] = set()  # an older job's note may lie where the newer one's does
     for action in _wanted(world):
         where = (action.root, action.subject)
         wanted.add(where)
         there = world.notes.get(where)
-        if there is None or there.digest != action.digest:
+        is_told = there is not None and there.digest == action.digest
+        kept |= {(action.root, path) for path in (there.paths if there and is_told else paths_of(action))}
+        if not is_told:
             yield action
     for where, note in list(world.notes.items()):
         if where not in wanted and note.kind != RECEIPT and note.root in world.folders:
-            yield RemoveFiles(note.root, note.paths, note.subject)
+            paths = tuple(path for path in note.paths if (note.root, path) not in kept)
+            yield RemoveFiles(note.root, paths, note.subject)
+
+
+def paths_of(action: WriteNote | RemoveFiles) -> set[RelPath]:
+    """Return every path that an action may touch."""
+    if isinstance(action, RemoveFiles):
+        return set(action.paths)
+    return {path for path, _ in action.files} | set(action.elsewhere)
 
 
 def begun(world: World, action: WriteNote) -> None:

@@ -199,18 +199,26 @@ def _deliver(world: World, made: Plan) -> None:
         output = output_of(world, folder, job)
         if due_at > world.now:
             made.at(due_at)
-        elif room > 0 and not world.is_running(Deliver, job.id) and not _is_being_cleaned(world, made, job, output):
+        elif room > 0 and not world.is_running(Deliver, job.id) and not _is_in_use(world, made, job, output):
             made.actions.append(Deliver(job, output, twins.copies(world, job)))
             room -= 1
 
 
-def _is_being_cleaned(world: World, made: Plan, job: Job, output: RelPath) -> bool:
-    """Say whether a temp that a dead process left under this name is being removed: the new one must not go with it."""
+def _is_in_use(world: World, made: Plan, job: Job, output: RelPath) -> bool:
+    """Say whether the temp of this output is another's: being removed as a dead process's, or written for a twin name.
+
+    Two results that newer content overtook go by one name.
+    """
     temp = naming.temp_path(output)
     return any(
-        isinstance(action, RemoveFiles) and action.root == job.root and temp in action.paths
+        temp in action.paths if isinstance(action, RemoveFiles) else action.output == output
         for action in (*world.running, *made.actions)
+        if isinstance(action, RemoveFiles | Deliver) and job.root == _root_of(action)
     )
+
+
+def _root_of(action: RemoveFiles | Deliver) -> str:
+    return action.root if isinstance(action, RemoveFiles) else action.job.root
 
 
 # -- submitting ---------------------------------------------------------------------------------------
@@ -320,16 +328,23 @@ def _write_notes(world: World, made: Plan) -> None:
     world.is_notes_due = False
     for action in notebook.due(world):
         folder = world.folders[action.root]
-        if world.is_running((WriteNote, RemoveFiles)) and any(
-            isinstance(other, WriteNote | RemoveFiles) and (other.root, other.subject) == (action.root, action.subject)
-            for other in world.running
-        ):
+        if _is_being_noted(world, made, action):
             continue  # its event will make notes due again
         if not folder.is_ok:
             continue  # the scan that finds the root well makes notes due again
         if isinstance(action, WriteNote):
             notebook.begun(world, action)
         made.actions.append(action)
+
+
+def _is_being_noted(world: World, made: Plan, action: WriteNote | RemoveFiles) -> bool:
+    """Whether the same note, or another at one of its paths, is being written or removed."""
+    paths = notebook.paths_of(action)
+    return any(
+        other.subject == action.subject or not paths.isdisjoint(notebook.paths_of(other))
+        for other in (*world.running, *made.actions)
+        if isinstance(other, WriteNote | RemoveFiles) and other.root == action.root
+    )
 
 
 def _tell_account(world: World) -> None:

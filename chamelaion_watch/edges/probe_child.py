@@ -71,8 +71,9 @@ def main() -> None:
 
 def confine() -> None:
     """Give up what a hostile file could use: memory, files, core dumps, new privileges, being traced."""
-    pr_set_dumpable, pr_set_no_new_privs = 4, 38
+    pr_set_dumpable, pr_set_no_new_privs, pr_cap_ambient, clear_all = 4, 38, 47, 4
     libc = ctypes.CDLL(None)
+    libc.prctl(pr_cap_ambient, clear_all, 0, 0, 0)  # the daemon may hold CAP_LEASE; what reads media needs none
     libc.prctl(pr_set_dumpable, 0, 0, 0, 0)
     libc.prctl(pr_set_no_new_privs, 1, 0, 0, 0)
     for limit, value in (

@@ -6,8 +6,10 @@ import contextlib
 import ctypes
 import resource
 import sys
+from pathlib import Path
 
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4  # prctl(2)
+_CAP_LEASE = 28
 
 
 def forbid_dumps() -> None:
@@ -27,3 +29,12 @@ def may_be_dumped() -> bool | None:
     if sys.platform != "linux":
         return None
     return bool(ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0))
+
+
+def may_lease_of_others() -> bool:
+    """Say whether a lease on another user's file is to be had: as root, or with CAP_LEASE (capabilities(7))."""
+    with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        effective = next(line.split()[1] for line in lines if line.startswith("CapEff:"))
+        return bool(int(effective, 16) >> _CAP_LEASE & 1)
+    return False
