@@ -14,7 +14,7 @@ from typing import assert_never
 
 from loguru import logger
 
-from chamelaion_watch.core.errors import InputProblem, NotFound, WatchError
+from chamelaion_watch.core.errors import InputProblem, NotFound, Transient, WatchError
 from chamelaion_watch.core.messages import (
     AccountProbed,
     Action,
@@ -85,7 +85,11 @@ class Effects:
         """Begin an action; its end arrives as an event."""
         if isinstance(action, Submit):
             self._leaves[action.job.id] = queue.SimpleQueue()
-        threading.Thread(target=self._run, args=(action,), name=type(action).__name__, daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(action,), name=type(action).__name__, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # "can't start new thread": a limit of the machine, and it passes
+            self._post(Failed(action, Transient(f"this machine is out of threads: {error}", code="no_threads")))
 
     def grant(self, job_id: int, until: Millis) -> None:
         """Let an upload send its last piece, if it does so before `until`."""

@@ -33,7 +33,7 @@ class Display:
     """A view of the world, redrawn at most four times a second; log lines pass above it."""
 
     def __init__(self, stream: TextIO, *, is_live: bool) -> None:
-        self.stream = stream
+        self.stream = self._terminal = stream
         self._live: Live | None = None
         self._world: World | None = None
         self._is_stale = False
@@ -75,16 +75,14 @@ class Display:
 
     def summary(self, reason: str) -> None:
         """Say at the end what became of everything, and what is left for people."""
-        from chamelaion_watch.cli.output import say
-
         if self._world is None:
             return
         jobs = {str(state): len(ids) for state, ids in self._world.book.by_state.items() if ids}
         open_pairs = list(pairs(self._world))
         for line in open_pairs:
-            say(f"{line['state']:<11} {line['root']}/{line['name']}: {line['reason']}")
+            print(f"{line['state']:<11} {line['root']}/{line['name']}: {line['reason']}", file=self._terminal)
         told = ", ".join(f"{number} {state}" for state, number in sorted(jobs.items())) or "no jobs"
-        say(f"{reason} ({told})")
+        print(f"{reason} ({told})", file=self._terminal)
 
 
 class _Above(io.StringIO):

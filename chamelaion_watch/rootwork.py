@@ -55,9 +55,10 @@ class RootWork:
             return Scanned(action, facts)
         began = monotonic_s()
         tree = self._tree_of(facts)
-        sweep = tree.sweep() if action.is_sweep else None
         observations = tree.look(action.looks)
         missing = tuple(path for path in action.notes if not self._is_there(path))
+        # Last: what a sweep has told of it does not tell again, so nothing may fail between it and the event.
+        sweep = tree.sweep() if action.is_sweep else None
         if action.is_sweep:
             self._last_facts = facts
         return Scanned(

@@ -103,6 +103,7 @@ def test_unknown_to_the_service_it_is_looked_up_for_the_grace_and_then_doubtful(
     made, now = failed(NotFound("404"))
     assert (now.state, now.doubt_at) == (JobState.RENDERED, NOW)
     (look_up,) = of(LookUp, tick(made, at=NOW + 2 * S_))
+    tick(made, Failed(look_up, NotFound("404")), at=NOW + 2 * S_)
     tick(made, Failed(look_up, NotFound("404")), at=NOW + 121 * S_)
     assert made.book.jobs[1].state is JobState.DOUBTFUL
 

@@ -67,7 +67,7 @@ def test_unknown_to_the_service_it_is_asked_for_by_reference_for_the_whole_grace
     assert (now.state, now.doubt_at, now.next_at) == (JobState.RENDERING, NOW, NOW + S_)
     assert of(Poll, tick(made, at=NOW + 60 * S_)) == []
     (look_up,) = [action for action in made.running if isinstance(action, LookUp)]
-    tick(made, LookedUp(look_up, None), at=NOW + 119 * S_)
+    tick(made, LookedUp(look_up, None), at=NOW + 118 * S_)
     assert made.book.of(JobState.RENDERING)
     tick(made, LookedUp(look_up, None), at=NOW + 120 * S_)
     assert made.book.jobs[1].state is JobState.DOUBTFUL

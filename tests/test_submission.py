@@ -245,9 +245,21 @@ def test_a_hit_ends_the_doubt_at_once_and_is_polled_at_once() -> None:
 def test_a_404_just_before_the_grace_is_over_is_not_believed() -> None:
     made, action = sending()
     (look_up,) = of(LookUp, tick(made, SubmitFailed(action, RESET, may_be_taken=True)))
+    tick(made, LookedUp(look_up, None), at=NOW + 2 * S_)
     tick(made, LookedUp(look_up, None), at=NOW + made.policy.lookup_grace_ms - 1)
     assert made.book.of(JobState.SUBMITTING)
     tick(made, LookedUp(look_up, None), at=NOW + made.policy.lookup_grace_ms)
+    assert made.book.of(JobState.QUEUED)
+
+
+def test_the_only_404_is_not_believed_however_late_it_comes() -> None:
+    """Every look-up of the grace failed, and then a server that is unwell says 404 once: that paid twice."""
+    made, action = sending()
+    (look_up,) = of(LookUp, tick(made, SubmitFailed(action, RESET, may_be_taken=True)))
+    tick(made, LookedUp(look_up, None), at=NOW + 600 * S_)
+    assert made.book.of(JobState.SUBMITTING)
+    (look_up,) = of(LookUp, tick(made, at=NOW + 602 * S_))
+    tick(made, LookedUp(look_up, None), at=NOW + 602 * S_)
     assert made.book.of(JobState.QUEUED)
 
 
@@ -272,6 +284,7 @@ def test_a_denial_from_the_time_of_doubt_does_not_spoil_the_next_upload() -> Non
     made, action = sending()
     (look_up,) = of(LookUp, tick(made, SubmitFailed(action, RESET, may_be_taken=True)))
     made.denied[1] = "its source changed"
+    tick(made, LookedUp(look_up, None), at=NOW + 2 * S_)
     tick(made, LookedUp(look_up, None), at=NOW + 200 * S_)
     assert made.denied == {}
 
@@ -348,6 +361,7 @@ def test_cancelled_and_in_doubt_it_is_cancelled_when_the_doubt_is_over() -> None
     made, action = sending()
     made.cancelling[1] = "by_request"
     (look_up,) = of(LookUp, tick(made, SubmitFailed(action, RESET, may_be_taken=True)))
+    tick(made, LookedUp(look_up, None), at=NOW + 2 * S_)
     tick(made, LookedUp(look_up, None), at=NOW + 300 * S_)
     assert made.book.jobs[1].state is JobState.CANCELLED
 

@@ -285,7 +285,7 @@ def _own_reason(world: World, folder: Folder | None, job: Job) -> tuple[str, Mil
         return "it came after this run had begun", None
     if not folder.is_ok:
         return f"its folder is {folder.state}: {folder.reason}", None
-    if folder.write_trouble is not None and world.now < folder.write_again_at:
+    if folder.write_trouble is not None:
         return f"its folder is {folder.write_trouble[0]}: {folder.write_trouble[1]}", folder.write_again_at
     if folder.is_paused:
         return f"its folder is paused{': ' + folder.pause_reason if folder.pause_reason else ''}", folder.paused_until

@@ -122,7 +122,9 @@ def _scanned(world: World, event: Scanned) -> None:
     for path, why in event.skipped:
         world.say("skipped", f"{folder.policy.name}/{path}: {why}", root=folder.policy.name)
     world.is_notes_due = True
-    if folder.write_trouble and world.now >= folder.write_again_at:
+    # Where a paid result waits, only its delivery proves that there is room again.
+    awaits_proof = any(job.root == folder.policy.name for job in world.book.of(JobState.RENDERED))
+    if folder.write_trouble and world.now >= folder.write_again_at and not awaits_proof:
         folder.write_trouble = None
     for job in notebook.deleted_by_hand(world, folder):
         if folder.has(job) or job.key in folder.pairs:

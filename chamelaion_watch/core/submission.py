@@ -29,6 +29,7 @@ RETRY_FIRST_MS, RETRY_MAX_MS = 10_000, 600_000
 SEND_WINDOW_MS = 60_000  # how long the ledger promises that bytes may still leave; extended while they move
 LOOKUPS_AT_MS = (0, 2_000, 5_000, 15_000, 30_000)
 LOOKUP_EVERY_MS = 30_000
+CONFIRM_404_MS = 1_500  # between the first 404 to a look-up and the one that is believed, at least
 WITHDRAWN = "withdrawn"  # code of the InputProblem that a denied leave raises
 
 
@@ -97,8 +98,10 @@ def looked_up(world: World, event: LookedUp) -> None:
         _found(world, job, event.request)
     elif job.state is JobState.QUEUED:
         world.change(job, must_look_up=False)
-    elif job.doubt_at is None or world.now - job.doubt_at < world.policy.lookup_grace_ms:
-        world.change(job, next_at=next_lookup_at(job.doubt_at or world.now, world.now))
+    elif not _is_believed(world, job):
+        soon = world.now + CONFIRM_404_MS
+        again_at = soon if _is_grace_over(world, job) else next_lookup_at(job.doubt_at or world.now, world.now)
+        world.change(job, next_at=again_at)
     elif job.state is JobState.SUBMITTING:
         _not_there(world, job)
     else:
@@ -177,6 +180,16 @@ def _found(world: World, job: Job, request: Request) -> None:
             world.change(current, next_at=world.now)
     else:
         world.change(job, doubt_at=None, next_at=world.now, request_id=request.id)
+
+
+def _is_believed(world: World, job: Job) -> bool:
+    """Whether a 404 counts: the grace is over, and it is not the only one: a server may be unwell for a moment."""
+    first_at = world.unseen_at.setdefault(job.id, world.now)
+    return _is_grace_over(world, job) and world.now - first_at >= CONFIRM_404_MS
+
+
+def _is_grace_over(world: World, job: Job) -> bool:
+    return job.doubt_at is not None and world.now - job.doubt_at >= world.policy.lookup_grace_ms
 
 
 def _not_there(world: World, job: Job) -> None:

@@ -124,6 +124,7 @@ class World:
     denied: dict[int, str] = field(default_factory=dict)  # job id → why it may not finish
     cancelling: dict[int, str] = field(default_factory=dict)  # job id → code: cancel when the upload has stopped
     progress: dict[int, tuple[int, int | None]] = field(default_factory=dict)
+    unseen_at: dict[int, Millis] = field(default_factory=dict)  # job id → the first 404 to its look-ups
     history: dict[int, deque[Attempt]] = field(default_factory=dict)  # of open jobs, for their notes
     # -- what the ledger is to be told at the end of the tick
     changed: dict[int, None] = field(default_factory=dict)
@@ -144,6 +145,7 @@ class World:
         self.put(after)
         self.checked.discard(job.id)
         self.progress.pop(job.id, None)
+        self.unseen_at.pop(job.id, None)
         self.is_notes_due = True
         if after.state in FINAL:
             self.history.pop(job.id, None)
