@@ -190,7 +190,7 @@ def _check_room() -> None:
     """Raise OSError if no more folder can be watched: watchdog 7.1 skips sub-folders beyond the limit silently.
 
     Asked of the kernel itself: a watch of watchdog's that ends as soon as it has begun closes a descriptor that its
-    reading thread, or by then another root's, still uses (EBADF, seen in `test_many_folders_are_served_from_the_start`).
+    reading thread, or by then another root's, still uses (EBADF, in `test_many_folders_are_served_from_the_start`).
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "inotify_init1"):
