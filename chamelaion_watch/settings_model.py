@@ -265,7 +265,8 @@ class Settings(Section):
         default=None, description="a local folder for the ledger, never on the share; null = the system's usual place"
     )
     spool_max: Size = Field(
-        default=50 * 2**30, description="room for paid results that wait for a share that is away: less on a small disk"
+        default=50 * 2**30,
+        description="room for results while a share is away; not in this version yet: they wait at the service",
     )
     server: ServerSettings = Field(default=ServerSettings(), description="the status server; not in this version yet")
     log: LogSettings = Field(default=LogSettings(), description="what is logged, to standard error")
