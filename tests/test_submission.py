@@ -320,7 +320,13 @@ def recovered(**changes: Any) -> tuple[World, Job]:
 
 def test_what_cannot_have_been_whole_goes_back_to_the_queue() -> None:
     _, now = recovered(tries=3)
-    assert (now.state, now.sent_at, now.tries) == (JobState.QUEUED, None, 3)
+    assert (now.state, now.sent_at, now.tries) == (JobState.QUEUED, None, 4)
+
+
+def test_a_pair_in_whose_upload_the_daemon_ends_again_and_again_is_set_aside() -> None:
+    made, now = recovered(tries=submission.MAX_TRIES - 1)
+    assert (now.state, now.code, now.sent_at) == (JobState.FAILED, "poisonous", None)
+    assert of(Submit, tick(made)) == []
 
 
 def test_what_may_have_been_whole_is_in_doubt_from_the_restart_on() -> None:

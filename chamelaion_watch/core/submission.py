@@ -133,7 +133,10 @@ def recovered(world: World, job: Job) -> None:
         world.cancelling[job.id] = job.code
     if job.finishing_at is None:
         world.attempt(job, "recover", "released", "the daemon stopped before the last piece was sent")
-        _release(world, job, tries=job.tries)
+        if job.tries + 1 < MAX_TRIES or job.id in world.cancelling:
+            _release(world, job, tries=job.tries + 1)
+        else:  # perhaps it is this pair that ends the daemon: the others shall go on
+            _fail(world, job, WatchError(f"the daemon ended {MAX_TRIES} times in its upload", code="poisonous"))
     else:
         world.attempt(job, "recover", "doubt", "the daemon stopped after the last piece may have been sent")
         world.change(job, doubt_at=world.now, next_at=world.now)
