@@ -268,7 +268,7 @@ def test_a_watched_status_is_printed_again_and_ends_in_peace(place: Place) -> No
     out = place.folder / "out"
     with out.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.PIPE, text=True)
-        eventually(lambda: out.read_text().count("quota_exhausted") >= 2)
+        eventually(lambda: out.read_text().count("quota_exhausted") >= 2, 30)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=10)
     assert (process.returncode, errors) == (0, "")

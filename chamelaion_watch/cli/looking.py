@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +98,7 @@ def status_command(obj: Globals, watch: bool, as_json: bool) -> None:
         if not watch:
             _print_status(at, as_json)
             return
-        with contextlib.suppress(KeyboardInterrupt):
-            _watch(at, as_json)
+        _watch(at, as_json)
 
 
 def read_status(state: Path, ledger: SqliteLedger) -> tuple[dict[str, Any], list[str]]:
@@ -142,17 +142,21 @@ def _print_status(at: Opened, as_json: bool) -> None:
 
 
 def _watch(at: Opened, as_json: bool) -> None:
+    """Show it each second until Ctrl-C, which only ends the wait: an interrupt anywhere could end in a traceback."""
+    ended = threading.Event()
+    signal.signal(signal.SIGINT, lambda _number, _frame: ended.set())
     if as_json or not sys.stdout.isatty():
-        while True:
+        while not ended.is_set():
             _print_status(at, as_json)
             sys.stdout.flush()
-            time.sleep(WATCH_EVERY_S)
+            ended.wait(WATCH_EVERY_S)
+        return
     from rich.live import Live
 
     with Live(auto_refresh=False, screen=True) as live:
-        while True:
+        while not ended.is_set():
             live.update(drawn(_status_page(*read_status(at.state, at.ledger))), refresh=True)
-            time.sleep(WATCH_EVERY_S)
+            ended.wait(WATCH_EVERY_S)
 
 
 def status_json(facts: dict[str, Any]) -> dict[str, Any]:
