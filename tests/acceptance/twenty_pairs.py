@@ -69,11 +69,15 @@ def main() -> None:
         ]
         for writer in writers:
             writer.start()
-        with at.daemon():
+        with at.daemon() as daemon:
             eventually(lambda: len(outputs(drop)) >= 14, 90)
             early = {Path(os.fsdecode(path)).name for path in outputs(drop)}
             facts.check("nothing half-copied was taken", not any(n.startswith(("slow", "reserved")) for n in early))
-            facts.check("while they were being copied", not gate.is_set(), f"{len(early)} outputs so far")
+            facts.check(
+                "while they were being copied",
+                all(writer.is_alive() for writer in writers),
+                f"{len(early)} outputs so far",
+            )
             gate.set()
             for writer in writers:
                 writer.join()
@@ -87,7 +91,7 @@ def main() -> None:
             eventually((drop / "twice.lipsync-attention.txt").exists, 30)
             eventually((drop / "black.lipsync-error.txt").exists, 30)
             status = at.status()
-        facts.check("daemon stopped", True)
+        facts.check("the daemon stopped with exit 0", daemon.returncode == 0, daemon.returncode)
         check_end(facts, drop, sandbox_submissions=submissions(sandbox), status=status)
         facts.check("sources untouched byte for byte", before == fingerprints(drop), f"{len(before)} files")
         state = sandbox.state()
