@@ -29,7 +29,7 @@ Modules
       nouns: model errors messages policy world text
       files: ignore completeness folder pairindex
       pairs: pairing languages nearmiss preflight
-      jobs: lifecycle intake submission rendering delivery twins
+      jobs: lifecycle intake submission rendering delivery spooling twins
       the account: gate
       what to do: reactions planner commands once
       words and names: naming target notebook notes advice remote_errors

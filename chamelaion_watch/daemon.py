@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from loguru import logger
 
 from chamelaion_watch import restore
 from chamelaion_watch.core import intake
 from chamelaion_watch.core.errors import InputProblem
+from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.messages import (
     Action,
     Command,
     Deliver,
     Event,
     RemoveFiles,
+    SpoolResult,
     StopAsked,
     Submit,
     SubmitFailed,
@@ -30,13 +32,13 @@ from chamelaion_watch.core.model import Millis
 from chamelaion_watch.core.planner import plan
 from chamelaion_watch.core.reactions import apply
 from chamelaion_watch.core.submission import WITHDRAWN
-from chamelaion_watch.core.world import Said, World
+from chamelaion_watch.core.world import Pause, Said, World
 from chamelaion_watch.edges.clock import Clock
 from chamelaion_watch.edges.ledger.protocol import EventRow, Ledger
 
 LOOK_FOR_COMMANDS_MS = 1_000  # surface.md: commands apply within a second
 STOP_WITHIN_MS = 8_000  # then the process leaves with the ledger committed, whatever still runs
-ENDING = (Submit, Deliver, WriteNote, RemoveFiles)  # what a stop waits for: it leaves traces
+ENDING = (Submit, Deliver, SpoolResult, WriteNote, RemoveFiles)  # what a stop waits for: it leaves traces
 
 
 class Starter(Protocol):
@@ -68,7 +70,7 @@ class Daemon:
         self._heartbeat = heartbeat
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._roots = ledger.roots()
-        self._gate_row: dict[str, Any] | None = None
+        self._gate_kept: tuple[Gate, Pause | None] | None = None
         self._told: list[Said] = []
 
     def post(self, event: Event) -> None:
@@ -194,10 +196,10 @@ class Daemon:
                 self._roots[name] = row
 
     def _write_gate(self) -> None:
-        row = restore.gate_row(self.world)
-        if row != self._gate_row:
-            self._ledger.save_gate(row)
-            self._gate_row = row
+        gate = self.world.gate, self.world.pause
+        if gate != self._gate_kept:
+            self._ledger.save_gate(restore.gate_row(self.world))
+            self._gate_kept = gate
 
     def _is_ours(self, action: Action) -> bool:
         """Claim a submission in the ledger by compare-and-set; one that another has is none of ours."""

@@ -1,17 +1,20 @@
-"""Puts one result in its place: from a copy that lies on a share already, else from the service's media host.
+"""Puts one result in its place: from a copy on a share or from the spool, else from the service's media host.
 
 The output name never shows anything but a whole, checked and durable file; nothing that is there is overwritten.
+Where the folder cannot take it, the result is brought into the spool, under the same conditions.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from chamelaion_watch.core import naming
-from chamelaion_watch.core.errors import InputProblem, OutputProblem, Transient
-from chamelaion_watch.core.messages import Deliver, Delivered
-from chamelaion_watch.core.model import RelPath, Structure
+from chamelaion_watch.core.delivery import SPOOL_LOST
+from chamelaion_watch.core.errors import InputProblem, NotFound, OutputProblem, Rejected, Transient
+from chamelaion_watch.core.messages import Deliver, Delivered, ResultSpooled, Spooled, SpoolResult
+from chamelaion_watch.core.model import Job, RelPath, RootState, Structure
 from chamelaion_watch.edges import outputs
 from chamelaion_watch.edges.api import Api, Validators
 from chamelaion_watch.edges.outputs import Part
@@ -19,6 +22,7 @@ from chamelaion_watch.edges.probe import Prober
 from chamelaion_watch.edges.spool import Spool
 from chamelaion_watch.rootwork import RootWork
 
+SPOOL_MODE = 0o600
 RESERVE_BYTES = 8 * 2**20  # a download begins only where so much is free at least
 
 
@@ -34,14 +38,42 @@ def deliver(
     roots[action.job.root].require_well()
     if copied := _from_copies(action, roots):
         return copied
-    part = _downloaded(action, roots[action.job.root], api, spool, on_progress)
-    try:
-        _check(part, prober)
-        sha256, size = part.sha256(), part.size
-    except BaseException:
-        part.discard()
-        raise
+    root = roots[action.job.root]
+    if action.spooled is not None:
+        return _from_spool(action, action.spooled, root, spool)
+    target = _Target(root.path, naming.temp_path(action.output), root.policy.mode)
+    part, sha256 = _fetched(action.job, target, api, prober, spool, on_progress)
+    size = part.size
     return Delivered(action, _published(part, action), sha256, size)
+
+
+def spool_result(
+    action: SpoolResult, api: Api, prober: Prober, spool: Spool, on_progress: Callable[[int, int | None], None]
+) -> ResultSpooled:
+    """Bring a result into the spool, whole, checked and durable; raises OutputProblem if there is no room for it."""
+    job = action.job
+    target = _Target(spool.folder(), naming.temp_path(f"{job.reference_id}.mp4"), SPOOL_MODE)
+    room_bytes = min(action.room_bytes, spool.free_bytes())
+    if not room_bytes:
+        raise _no_room(room_bytes)
+    try:
+        part, sha256 = _fetched(job, target, api, prober, spool, on_progress, max_bytes=room_bytes)
+    except Rejected as error:
+        if error.code == "output_too_large":
+            raise _no_room(room_bytes) from error
+        raise
+    kept = Spooled(sha256, part.size)
+    spool.put(job.reference_id, sha256, part)
+    return ResultSpooled(action, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where a part grows."""
+
+    folder: str
+    temp: RelPath
+    mode: int
 
 
 def _from_copies(action: Deliver, roots: Mapping[str, RootWork]) -> Delivered | None:
@@ -68,23 +100,68 @@ def _from_copies(action: Deliver, roots: Mapping[str, RootWork]) -> Delivered | 
     return None
 
 
+def _from_spool(action: Deliver, kept: Spooled, root: RootWork, spool: Spool) -> Delivered:
+    """Copy what lies in the spool; it stays there until the ledger knows that it is delivered."""
+    part = outputs.copy_output(
+        spool.result(action.job.reference_id, kept.sha256),
+        root.path,
+        naming.temp_path(action.output),
+        sha256=kept.sha256,
+        mode=root.policy.mode,
+    )
+    if part is None:
+        raise Transient("the result that was kept in the state folder is gone or damaged there", code=SPOOL_LOST)
+    return Delivered(action, _published(part, action), kept.sha256, kept.size)
+
+
+def _fetched(
+    job: Job,
+    target: _Target,
+    api: Api,
+    prober: Prober,
+    spool: Spool,
+    on_progress: Callable[[int, int | None], None],
+    max_bytes: int | None = None,
+) -> tuple[Part, str]:
+    """Return a result as a whole and checked part, with its SHA-256."""
+    part = _downloaded(job, target, api, spool, on_progress, max_bytes)
+    try:
+        _check(part, prober)
+        return part, part.sha256()
+    except BaseException:
+        part.discard()
+        raise
+
+
 def _downloaded(
-    action: Deliver, root: RootWork, api: Api, spool: Spool, on_progress: Callable[[int, int | None], None]
+    job: Job,
+    target: _Target,
+    api: Api,
+    spool: Spool,
+    on_progress: Callable[[int, int | None], None],
+    max_bytes: int | None,
 ) -> Part:
     """Fetch the result into a part; what is there when it must stop is kept for the next try."""
-    job = action.job
     request = api.find(job.request_id or job.reference_id)
+    if request.reference_id not in (None, job.reference_id):
+        raise NotFound(f"request {request.id} is of another pair: looked up anew")
     if not request.output_url:
-        raise Transient("the service says completed, but names no output", code="no_output")
-    temp = naming.temp_path(action.output)
-    part, known = _begun(job.reference_id, root, temp, spool)
+        now = "" if request.is_completed else f", and now {request.status or 'nothing'}"
+        raise Transient(f"the service said completed{now}, but names no output", code="no_output")
+    part, known = _begun(job.reference_id, target, spool)
 
     def on_start(validators: Validators) -> None:
         nonlocal known
         known = validators
+        part.require_room((validators.total or 0) - part.size)
+
+    def on_bytes(done: int, total: int | None) -> None:
+        on_progress(done, total)
+        if total is None:
+            part.require_room(RESERVE_BYTES)
 
     try:
-        api.fetch(request.output_url, part, known=known, on_progress=on_progress, on_start=on_start)
+        api.fetch(request.output_url, part, known=known, max_bytes=max_bytes, on_progress=on_bytes, on_start=on_start)
     except (Transient, InputProblem):  # broken, or the daemon stops
         if known is None or not spool.keep(job.reference_id, part, known.etag, known.total):
             part.discard()
@@ -95,11 +172,11 @@ def _downloaded(
     return part
 
 
-def _begun(reference_id: str, root: RootWork, temp: RelPath, spool: Spool) -> tuple[Part, Validators | None]:
-    if kept := spool.take(reference_id, root.path, temp, mode=root.policy.mode):
+def _begun(reference_id: str, target: _Target, spool: Spool) -> tuple[Part, Validators | None]:
+    if kept := spool.take(reference_id, target.folder, target.temp, mode=target.mode):
         part, etag, total = kept
         return part, Validators(etag, total)
-    return Part.create(root.path, temp, mode=root.policy.mode, expected_bytes=RESERVE_BYTES), None
+    return Part.create(target.folder, target.temp, mode=target.mode, expected_bytes=RESERVE_BYTES), None
 
 
 def _published(part: Part, action: Deliver) -> str:
@@ -122,3 +199,8 @@ def _check(part: Part, prober: Prober) -> None:
         os.close(fd)
     if info.error or not info.has_picture:
         raise Transient(f"what the service sent does not play: {info.error or 'no picture'}", code="not_a_video")
+
+
+def _no_room(room_bytes: int) -> OutputProblem:
+    message = f"the state folder has room for {room_bytes} bytes of results (spool_max, and 1 GiB that stays free)"
+    return OutputProblem(message, root_state=RootState.FULL, code="spool_full")

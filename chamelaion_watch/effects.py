@@ -38,14 +38,17 @@ from chamelaion_watch.core.messages import (
     Progress,
     RemoveFiles,
     Scan,
+    SpoolResult,
     Submit,
     SubmitFailed,
     Submitted,
+    Unspool,
+    Unspooled,
     WriteNote,
 )
 from chamelaion_watch.core.model import Job, Millis, Request
 from chamelaion_watch.core.submission import WITHDRAWN
-from chamelaion_watch.delivering import deliver
+from chamelaion_watch.delivering import deliver, spool_result
 from chamelaion_watch.edges.api import Api, Upload
 from chamelaion_watch.edges.clock import Clock
 from chamelaion_watch.edges.probe import Prober
@@ -56,6 +59,7 @@ DECISION_LASTS_MS = 5_000  # a submission decided longer ago is void: the world 
 PROGRESS_EVERY_MS = 500
 LIST_FROM = 4  # so many requests and more are asked for in one list call
 LIST_PAGE = 100
+UNREADABLE = frozenset({"odd_answer", "not_the_service"})
 LEAVE_WITHIN_S = 60.0
 
 
@@ -117,7 +121,7 @@ class Effects:
             event = Failed(action, WatchError(f"a defect of this program: {type(error).__name__}: {error}"))
         self._post(event)
 
-    def _perform(self, action: Action) -> Event:  # noqa: C901 - one line per action
+    def _perform(self, action: Action) -> Event:  # noqa: C901, PLR0912 - one case per action
         match action:
             case Scan():
                 return self._roots[action.root].scan(action)
@@ -136,6 +140,12 @@ class Effects:
                 return self._poll(action)
             case Deliver():
                 return deliver(action, self._roots, self._api, self._prober, self._spool, self._reporter(action.job))
+            case SpoolResult():
+                return spool_result(action, self._api, self._prober, self._spool, self._reporter(action.job))
+            case Unspool():
+                for reference_id in action.references:
+                    self._spool.forget(reference_id)
+                return Unspooled(action)
             case WriteNote():
                 return NoteWritten(action, self._roots[action.root].write_note(action))
             case RemoveFiles():
@@ -233,13 +243,22 @@ class Effects:
         try:
             wanted = {request_id: job_id for job_id, request_id in action.requests}
             if len(wanted) >= LIST_FROM:
-                answers.update(self._listed(wanted))
+                answers.update(self._listed_if_readable(wanted))
             for request_id, job_id in wanted.items():
                 if job_id not in answers:
                     answers[job_id] = self._find(request_id)
         except WatchError as error:
             return Polled(action, answers, error)
         return Polled(action, answers)
+
+    def _listed_if_readable(self, wanted: Mapping[str, int]) -> dict[int, Request | None]:
+        """A list that has become something else, or too long, must keep no paid job from being asked for."""
+        try:
+            return self._listed(wanted)
+        except Transient as error:
+            if error.code in UNREADABLE:
+                return {}
+            raise
 
     def _listed(self, wanted: Mapping[str, int]) -> dict[int, Request | None]:
         answers: dict[int, Request | None] = {}

@@ -71,6 +71,7 @@ def policy_of(settings: Settings) -> Policy:
             AccountState.UNREACHABLE: _growth(api.pause.unreachable),
         },
         max_jobs_per_day=settings.max_jobs_per_day,
+        spool_bytes=settings.spool_max,
     )
 
 
@@ -197,6 +198,9 @@ class _Session:
         world = restore.restore(
             ledger, policy_of(settings), policies, now=self._started_at, utc_offset_s=utc_offset_s()
         )
+        spool = Spool(state / "spool")
+        spool.prune({job.reference_id for job in world.book.of(JobState.RENDERED)})
+        world.spooled |= spool.results()
         hooks.before(world)
         self.daemon = Daemon(world, ledger, self._clock, after_tick=self._after_tick, heartbeat=self._heartbeat)
         self._watcher = Watcher(lambda name: self.daemon.post(Hint(name)))
@@ -208,8 +212,6 @@ class _Session:
             user_agent=f"chamelaion-watch/{__version__}",
         )
         self._api.key_source = key
-        spool = Spool(state / "spool")
-        spool.prune({job.reference_id for job in world.book.of(JobState.RENDERED)})
         self.daemon.effects = self._effects = Effects(
             roots={policy.name: self._root(policy, ledger, self._clock) for policy in policies},
             api=self._api,

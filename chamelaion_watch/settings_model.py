@@ -266,7 +266,7 @@ class Settings(Section):
     )
     spool_max: Size = Field(
         default=50 * 2**30,
-        description="room for results while a share is away; not in this version yet: they wait at the service",
+        description="room for results while their share is away or full; 0B = they wait at the service",
     )
     server: ServerSettings = Field(default=ServerSettings(), description="the status server; not in this version yet")
     log: LogSettings = Field(default=LogSettings(), description="what is logged, to standard error")

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from chamelaion_watch.core import gate
+from chamelaion_watch.core import gate, spooling
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.lifecycle import FINAL, NEEDS_A_PERSON
 from chamelaion_watch.core.model import FileState, Job, JobState, Millis, PairState
@@ -99,6 +99,8 @@ def _with_job(world: World, job: Job) -> dict[str, Any]:
         reason = f"{job.code}: {job.message}"
     elif job.state is JobState.SUBMITTING and job.doubt_at is not None:
         reason = "no clear answer to the upload: the service is asked whether it has it"
+    elif job.state is JobState.RENDERED:
+        reason = spooling.waiting_reason(world, job)
     elif job.state is JobState.RENDERING:
         reason = slowness(job, world.now) or (job.request_status or "accepted")
     if job.state in (JobState.SUBMITTING, JobState.RENDERED) and job.id in world.progress:

@@ -1,7 +1,8 @@
-"""What tests of real processes and sockets share: the one place that waits."""
+"""What tests share: the one place that waits, and the seed that sampled tests begin with."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -20,3 +21,15 @@ def eventually(predicate: Callable[[], T], timeout: float = 10.0, *, every: floa
             raise AssertionError(f"not within {timeout} s: {predicate}")
         time.sleep(every)
     return value
+
+
+SEED_VARIABLE = "CHAMELAION_TEST_SEED"
+
+
+def commit_seed() -> int | None:
+    """Return the seed that `.ci/run` takes from the commit, so that each commit samples anew and can be replayed.
+
+    None outside of CI, where every run may sample something else.
+    """
+    text = os.environ.get(SEED_VARIABLE)
+    return int(text) if text else None

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from chamelaion_watch.core.errors import InputProblem, RootProblem, Transient
-from chamelaion_watch.core.messages import Deliver, Delivered, LocalCopy
+from chamelaion_watch.core.errors import InputProblem, OutputProblem, RootProblem, Transient
+from chamelaion_watch.core.messages import Deliver, Delivered, LocalCopy, Spooled, SpoolResult
 from chamelaion_watch.core.model import Job, JobState, Options, RootState, Signature, Source
 from chamelaion_watch.core.pairing import PairingRules
 from chamelaion_watch.core.policy import FolderPolicy
-from chamelaion_watch.delivering import deliver
+from chamelaion_watch.delivering import deliver, spool_result
 from chamelaion_watch.edges.api import Api, Upload
 from chamelaion_watch.edges.clock import SystemClock
 from chamelaion_watch.edges.mounts import claim_root
@@ -88,14 +88,29 @@ class Place:
         eventually(lambda: self.api.find(request_id).is_completed)
         return request_id
 
-    def deliver(self, *, copies: tuple[LocalCopy, ...] = (), on_progress: Progress = ignore) -> Delivered:
+    @property
+    def job(self) -> Job:
         source = Source("a.mp4", Signature(1, 1), "0" * 64)
-        job = Job(
+        return Job(
             1, "drop", "a", "a", "", "a", None, source, source, Options(), 1, REFERENCE, JobState.RENDERED, 0, 0,
             request_id=self.request_id,
         )  # fmt: skip
-        action = Deliver(job, OUTPUT, copies)
+
+    def deliver(
+        self, *, copies: tuple[LocalCopy, ...] = (), spooled: Spooled | None = None, on_progress: Progress = ignore
+    ) -> Delivered:
+        action = Deliver(self.job, OUTPUT, copies, spooled)
         return deliver(action, {"drop": self.root}, self.api, self.prober, self.spool, on_progress)
+
+    def bring_home(self, room_bytes: int = 2**30, on_progress: Progress = ignore) -> Spooled:
+        action = SpoolResult(self.job, room_bytes)
+        return spool_result(action, self.api, self.prober, self.spool, on_progress).spooled
+
+    def requests(self) -> int:
+        return len(self.sandbox.state()["log"])
+
+    def kept(self) -> list[str]:
+        return sorted(path.name for path in Path(self.spool.folder()).iterdir())
 
     def names(self) -> list[str]:
         return sorted(path.name for path in self.drop.iterdir() if path.name != ".lipsync-root")
@@ -108,7 +123,7 @@ def test_an_output_is_fetched_checked_and_put_in_its_place(place: Place) -> None
     assert describe(place.drop / OUTPUT).has_audio
 
 
-def test_a_users_file_of_that_name_is_never_overwritten(place: Place) -> None:
+def test_threat_20_a_users_file_of_that_name_is_never_overwritten(place: Place) -> None:
     (place.drop / OUTPUT).write_bytes(b"mine")
     assert place.deliver().output == "a_v2.lipsync.mp4"
     assert (place.drop / OUTPUT).read_bytes() == b"mine"
@@ -164,9 +179,65 @@ def test_what_is_not_the_whole_video_never_gets_the_name(place: Place, kind: str
     assert place.deliver().output == OUTPUT
 
 
-def test_nothing_is_written_into_a_root_that_another_ledger_took_over(place: Place) -> None:
+def test_threat_07_nothing_is_written_into_a_root_that_another_ledger_took_over(place: Place) -> None:
     claim_root(str(place.drop), "theirs", "there", now=1, adopt=True)
     with pytest.raises(RootProblem) as caught:
         place.deliver()
     assert caught.value.root_state is RootState.FOREIGN
     assert place.names() == []
+
+
+# -- a folder that is away ----------------------------------------------------------------------------
+
+
+def test_threat_26_a_result_is_brought_home_whole_while_its_share_is_away(place: Place) -> None:
+    place.drop.rename(place.drop.with_name("away"))
+    spooled = place.bring_home()
+    (name,) = place.kept()
+    kept = Path(place.spool.folder()) / name
+    assert hashlib.sha256(kept.read_bytes()).hexdigest() == spooled.sha256
+    assert (kept.stat().st_size, kept.stat().st_mode & 0o777) == (spooled.size, 0o600)
+    assert not place.drop.exists()
+    assert place.spool.results() == {REFERENCE: spooled}
+
+
+def test_threat_26_what_was_brought_home_is_delivered_without_the_network_and_kept_until_that_is_known(
+    place: Place,
+) -> None:
+    spooled, before = place.bring_home(), place.requests()
+    done = place.deliver(spooled=spooled)
+    assert (place.names(), done.sha256) == ([OUTPUT], spooled.sha256)
+    assert place.requests() == before
+    assert place.spool.results() == {REFERENCE: spooled}
+    place.spool.forget(REFERENCE)
+    assert place.kept() == []
+
+
+@pytest.mark.parametrize("harm", [lambda kept: kept.unlink(), lambda kept: kept.write_bytes(b"other")])
+def test_what_is_damaged_at_home_is_never_delivered(place: Place, harm: Callable[[Path], object]) -> None:
+    spooled = place.bring_home()
+    harm(Path(place.spool.folder()) / place.kept()[0])
+    with pytest.raises(Transient) as caught:
+        place.deliver(spooled=spooled)
+    assert caught.value.code == "spool_lost"
+    assert place.names() == []
+
+
+@pytest.mark.parametrize("room_bytes", [0, 1, 5_000])
+def test_a_result_that_is_larger_than_the_room_for_it_stays_at_the_service(place: Place, room_bytes: int) -> None:
+    with pytest.raises(OutputProblem, match="spool_max") as caught:
+        place.bring_home(room_bytes)
+    assert caught.value.code == "spool_full"
+    assert place.kept() == []
+
+
+def test_a_stop_while_it_is_brought_home_is_gone_on_from(place: Place) -> None:
+    def stop(done: int, _total: int | None) -> None:
+        if done:
+            raise InputProblem("the daemon stops", code="withdrawn")
+
+    with pytest.raises(InputProblem):
+        place.bring_home(on_progress=stop)
+    assert place.kept() == [f"{REFERENCE}.json", f"{REFERENCE}.part"]
+    place.bring_home()
+    assert len(place.kept()) == 1

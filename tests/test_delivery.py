@@ -19,7 +19,7 @@ from chamelaion_watch.core.errors import (
     Transient,
     WatchError,
 )
-from chamelaion_watch.core.messages import Deliver, Delivered, Failed, LookUp, RemoveFiles, Submit
+from chamelaion_watch.core.messages import Deliver, Delivered, Failed, LookUp, RemoveFiles, SpoolResult, Submit
 from chamelaion_watch.core.model import Job, JobState, RootState
 from chamelaion_watch.core.world import World
 from tests.builders import NOW, job, of, sha, sweep, tick, world
@@ -59,14 +59,16 @@ def test_what_newer_content_overtook_is_kept_aside() -> None:
     assert made.book.jobs[1].state is JobState.SUPERSEDED
 
 
-def test_a_full_folder_delays_and_loses_nothing() -> None:
+def test_threat_14_a_full_folder_delays_and_loses_nothing() -> None:
     made, now = failed(OutputProblem("no space", root_state=RootState.FULL))
     assert (now.state, now.tries, now.next_at) == (JobState.RENDERED, 0, NOW + delivery.OUTPUT_RETRY_MS)
     assert made.folders["a"].write_trouble == (RootState.FULL, "no space")
     made.book.put(job(2, key="s2", state=JobState.QUEUED))
     made.checked.add(2)
     assert of(Submit, tick(made, at=NOW + S_)) == []
-    (again,) = of(Deliver, tick(made, at=NOW + delivery.OUTPUT_RETRY_MS))
+    (home,) = of(SpoolResult, tick(made, at=NOW + delivery.OUTPUT_RETRY_MS))
+    no_room = OutputProblem("nor here", root_state=RootState.FULL, code="spool_full")
+    (again,) = of(Deliver, tick(made, Failed(home, no_room)))
     tick(made, Delivered(again, "s1.lipsync.mp4", sha("o"), 7))
     assert made.folders["a"].write_trouble is None
 

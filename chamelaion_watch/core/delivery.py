@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chamelaion_watch.core import gate
+from chamelaion_watch.core import gate, spooling
 from chamelaion_watch.core.errors import (
     AccountProblem,
     LinkExpired,
@@ -10,16 +10,18 @@ from chamelaion_watch.core.errors import (
     OutputProblem,
     Rejected,
     RootProblem,
+    Transient,
     WatchError,
 )
 from chamelaion_watch.core.lifecycle import NO_TROUBLE, Step
-from chamelaion_watch.core.messages import Deliver, Delivered, RootFacts
+from chamelaion_watch.core.messages import Deliver, Delivered, RootFacts, SpoolResult
 from chamelaion_watch.core.model import Job, JobState
 from chamelaion_watch.core.rendering import request_failed
 from chamelaion_watch.core.submission import next_lookup_at, retry_wait
 from chamelaion_watch.core.world import World
 
 MAX_TRIES = 8
+SPOOL_LOST = "spool_lost"
 OUTPUT_RETRY_MS = 30_000  # a full or read-only folder is tried again so often
 
 
@@ -28,11 +30,13 @@ def delivered(world: World, event: Delivered) -> None:
     job = _of(world, event.action)
     if job is None:
         return
-    if not event.is_copy:
+    if not event.is_copy and event.action.spooled is None:
         world.gate = gate.answered(world.gate)
     if folder := world.folders.get(job.root):
         folder.write_trouble = None
-    how = "the same content was rendered before, nothing was paid" if event.is_copy else "fetched and checked"
+    how = "fetched and checked" if event.action.spooled is None else "it was kept in the state folder"
+    if event.is_copy:
+        how = "the same content was rendered before, nothing was paid"
     world.attempt(job, "deliver", "delivered", f"{how}: {event.output}, {event.size} bytes")
     world.step(
         job,
@@ -45,14 +49,19 @@ def delivered(world: World, event: Delivered) -> None:
     )
 
 
-def deliver_failed(world: World, action: Deliver, error: WatchError) -> None:
-    """Keep the paid result at the service, and come back for it."""
+def deliver_failed(world: World, action: Deliver | SpoolResult, error: WatchError) -> None:
+    """Keep the paid result at the service or in the spool, and come back for it."""
     job = _of(world, action)
     if job is None:
         return
+    step = "deliver" if isinstance(action, Deliver) else "spool"
     world.progress.pop(job.id, None)
-    world.attempt(job, "deliver", error.code, error.message, error.http_status)
+    world.attempt(job, step, error.code, error.message, error.http_status)
     match error:
+        case OutputProblem() if isinstance(action, SpoolResult):
+            spooling.no_room(world, job, error)
+        case Transient() if error.code == SPOOL_LOST:
+            world.spooled.pop(job.reference_id, None)  # the next try fetches it again
         case OutputProblem():
             _folder_refused(world, job, error)
         case RootProblem():
@@ -70,14 +79,15 @@ def deliver_failed(world: World, action: Deliver, error: WatchError) -> None:
             _try_later(world, job, error)
 
 
-def _of(world: World, action: Deliver) -> Job | None:
+def _of(world: World, action: Deliver | SpoolResult) -> Job | None:
     """The job that a delivery is about, if it still waits for this very run."""
     job = world.job(action.job.id, JobState.RENDERED)
     return job if job is not None and job.reference_id == action.job.reference_id else None
 
 
 def _try_later(world: World, job: Job, error: WatchError) -> None:
-    request_failed(world, error)
+    if error.code != "media_host":  # its trouble says nothing of the service: nobody else has to wait
+        request_failed(world, error)
     tries = job.tries + 1
     if tries >= MAX_TRIES:
         world.step(job, Step.FAIL, code=error.code, message=error.message, http_status=error.http_status, tries=tries)

@@ -83,12 +83,36 @@ class LocalCopy:
 
 
 @dataclass(frozen=True, slots=True)
+class Spooled:
+    """A whole and checked result that lies in the state folder until its own folder can take it."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Deliver:
-    """Fetch a rendered job's output into its place, or take the copy that is already there."""
+    """Bring a rendered job's output into its place: from a copy on a share, from the spool, else from the service."""
 
     job: Job
     output: RelPath
     copies: tuple[LocalCopy, ...] = ()
+    spooled: Spooled | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolResult:
+    """Fetch a rendered job's output into the state folder, for its own cannot take it; at most `room_bytes`."""
+
+    job: Job
+    room_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unspool:
+    """Remove from the spool the results of these runs, by reference id: nothing waits for them any more."""
+
+    references: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +151,19 @@ class Claim:
 
 
 Action: TypeAlias = (
-    Scan | Hash | Probe | Submit | LookUp | Poll | Deliver | WriteNote | RemoveFiles | ProbeAccount | Claim
+    Scan
+    | Hash
+    | Probe
+    | Submit
+    | LookUp
+    | Poll
+    | Deliver
+    | SpoolResult
+    | Unspool
+    | WriteNote
+    | RemoveFiles
+    | ProbeAccount
+    | Claim
 )
 
 # -- events -------------------------------------------------------------------------------------------
@@ -239,6 +275,17 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultSpooled:
+    action: SpoolResult
+    spooled: Spooled
+
+
+@dataclass(frozen=True, slots=True)
+class Unspooled:
+    action: Unspool
+
+
+@dataclass(frozen=True, slots=True)
 class NoteWritten:
     action: WriteNote
     paths: tuple[RelPath, ...]
@@ -301,6 +348,8 @@ Event: TypeAlias = (
     | LookedUp
     | Polled
     | Delivered
+    | ResultSpooled
+    | Unspooled
     | NoteWritten
     | FilesRemoved
     | AccountProbed

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from chamelaion_watch.core import gate
 from chamelaion_watch.core.lifecycle import FINAL, NEEDS_A_PERSON
-from chamelaion_watch.core.messages import RemoveFiles, Submit, WriteNote
+from chamelaion_watch.core.messages import RemoveFiles, SpoolResult, Submit, WriteNote
 from chamelaion_watch.core.model import AccountState, FileState, Job, JobState, Millis, RelPath, RootState
 from chamelaion_watch.core.world import World
 
@@ -124,7 +124,9 @@ class Once:
         return self._stuck(world, pending)
 
     def _undeliverable(self, world: World, pending: list[tuple[str, RelPath, Job | None]]) -> Outcome | None:
-        """Paid results that their folder cannot take: they stay at the service, and the next run fetches them."""
+        """Paid results that their folder cannot take: they stay where they are safe, and the next run delivers them."""
+        if world.is_running(SpoolResult):
+            return None
         folders = [world.folders.get(root) for root, _, _ in pending]
         if all(folder is None or not folder.may_write for folder in folders):
             longest = self._patience(NETWORK_PATIENCE_MS)

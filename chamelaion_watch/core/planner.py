@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from chamelaion_watch.core import gate, naming, notebook, twins
+from chamelaion_watch.core import gate, naming, notebook, spooling, twins
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.lifecycle import NO_TROUBLE, Step
 from chamelaion_watch.core.messages import (
@@ -21,6 +21,7 @@ from chamelaion_watch.core.messages import (
     ProbeAccount,
     RemoveFiles,
     Scan,
+    SpoolResult,
     Submit,
     WriteNote,
 )
@@ -66,6 +67,7 @@ def plan(world: World) -> Plan:
     twins.follow(world)  # before what is then to be looked up, polled and fetched
     _look_up(world, made)
     _poll(world, made)
+    _spool(world, made)
     _deliver(world, made)
     _submit(world, made)
     _probe_account(world, made)
@@ -188,20 +190,33 @@ def _poll(world: World, made: Plan) -> None:
     made.actions.append(Poll(tuple((job.id, job.request_id or "") for job in due)))
 
 
+def _spool(world: World, made: Plan) -> None:
+    action, again_at = spooling.to_spool(world)
+    made.actions += [wanted for wanted in (action, spooling.to_forget(world)) if wanted is not None]
+    made.at(again_at)
+
+
 def _deliver(world: World, made: Plan) -> None:
     room = world.policy.downloads - world.count_running(Deliver)
     may_at = gate.request_at(world.gate, world.now)
     for job in world.book.of(JobState.RENDERED):
         folder = world.folders.get(job.root)
-        if folder is None or not folder.is_ok or job.doubt_at is not None or may_at is None:
+        spooled = world.spooled.get(job.reference_id)
+        asks_from = world.now if spooled else may_at  # what lies in the state folder needs no network
+        if folder is None or not folder.is_ok or job.doubt_at is not None or asks_from is None:
             continue
-        due_at = max(job.next_at or 0, may_at)
+        due_at = max(job.next_at or 0, asks_from)
         output = output_of(world, folder, job)
         if due_at > world.now:
             made.at(due_at)
-        elif room > 0 and not world.is_running(Deliver, job.id) and not _is_in_use(world, made, job, output):
-            made.actions.append(Deliver(job, output, twins.copies(world, job)))
+        elif room > 0 and not _is_being_fetched(world, made, job) and not _is_in_use(world, made, job, output):
+            made.actions.append(Deliver(job, output, twins.copies(world, job), spooled))
             room -= 1
+
+
+def _is_being_fetched(world: World, made: Plan, job: Job) -> bool:
+    begun = any(isinstance(action, SpoolResult) and action.job.id == job.id for action in made.actions)
+    return begun or world.is_running((Deliver, SpoolResult), job.id)
 
 
 def _is_in_use(world: World, made: Plan, job: Job, output: RelPath) -> bool:

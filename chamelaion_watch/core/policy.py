@@ -80,3 +80,4 @@ class Policy:
         )
     )
     max_jobs_per_day: int | None = None
+    spool_bytes: int = 50 * 2**30  # for results whose folder is away

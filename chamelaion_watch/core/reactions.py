@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from chamelaion_watch.core import commands, delivery, gate, intake, notebook, rendering, submission
+from chamelaion_watch.core import commands, delivery, gate, intake, notebook, rendering, spooling, submission
 from chamelaion_watch.core.errors import AccountProblem, InputProblem, NotFound, OutputProblem, RootProblem, WatchError
 from chamelaion_watch.core.lifecycle import FINAL, Step
 from chamelaion_watch.core.messages import (
@@ -36,13 +36,17 @@ from chamelaion_watch.core.messages import (
     Progress,
     ReloadAsked,
     RemoveFiles,
+    ResultSpooled,
     RootFacts,
     Scan,
     Scanned,
+    SpoolResult,
     StopAsked,
     Submit,
     SubmitFailed,
     Submitted,
+    Unspool,
+    Unspooled,
     WriteNote,
 )
 from chamelaion_watch.core.model import JobState, RootState
@@ -78,6 +82,11 @@ def apply(world: World, event: Event) -> None:  # noqa: C901, PLR0912 - one case
             rendering.polled(world, event)
         case Delivered():
             delivery.delivered(world, event)
+        case ResultSpooled():
+            spooling.spooled(world, event)
+        case Unspooled():
+            for reference_id in event.action.references:
+                world.spooled.pop(reference_id, None)
         case NoteWritten():
             notebook.written(world, event.action, event.paths)
         case FilesRemoved():
@@ -188,8 +197,11 @@ def _failed(world: World, event: Failed) -> None:  # noqa: C901, PLR0912 - one c
                 submission.look_up_failed(world, action.job, error)
         case Poll():
             rendering.polled(world, Polled(action, {}, error))
-        case Deliver():
+        case Deliver() | SpoolResult():
             delivery.deliver_failed(world, action, error)
+        case Unspool():
+            for reference_id in action.references:  # what is left of it goes at the next start
+                world.spooled.pop(reference_id, None)
         case WriteNote() | RemoveFiles():
             _note_failed(world, action, error)
         case ProbeAccount():
@@ -250,6 +262,6 @@ def _bug(world: World, event: Failed) -> None:
     job = getattr(event.action, "job", None)
     current = world.book.jobs.get(job.id) if job is not None else None
     if current is not None and current.state not in FINAL and current.state is not JobState.FAILED:
-        if isinstance(event.action, Submit | Deliver | LookUp):
+        if isinstance(event.action, Submit | Deliver | SpoolResult | LookUp):
             return  # their own rules apply: doubt, and a bounded number of tries
         world.step(current, Step.FAIL, code="internal", message=event.error.message)

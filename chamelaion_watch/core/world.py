@@ -15,8 +15,8 @@ from chamelaion_watch.core import lifecycle
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.lifecycle import FINAL, NEEDS_A_PERSON, Step
-from chamelaion_watch.core.messages import Action
-from chamelaion_watch.core.model import AccountState, Attempt, Job, JobState, Millis, RelPath
+from chamelaion_watch.core.messages import Action, Deliver, Probe, Spooled, Submit
+from chamelaion_watch.core.model import AccountState, Attempt, Job, JobState, Millis, RelPath, RootState
 from chamelaion_watch.core.policy import Policy
 
 DAY_MS = 86_400_000
@@ -116,6 +116,7 @@ class World:
     chance: float = 0.5
     utc_offset_s: int = 0
     is_stopping: bool = False
+    spooled: dict[str, Spooled] = field(default_factory=dict)  # reference id → its result in the state folder
     only: set[tuple[str, RelPath]] | None = None  # `run --once`: the pairs of this run; others are left alone
     # in memory only: lost at a crash, derived again
     running: dict[Action, Millis] = field(default_factory=dict)
@@ -124,6 +125,7 @@ class World:
     denied: dict[int, str] = field(default_factory=dict)  # job id → why it may not finish
     cancelling: dict[int, str] = field(default_factory=dict)  # job id → code: cancel when the upload has stopped
     progress: dict[int, tuple[int, int | None]] = field(default_factory=dict)
+    spool_again_at: dict[str, Millis] = field(default_factory=dict)  # reference id → when there may be room for it
     unseen_at: dict[int, Millis] = field(default_factory=dict)  # job id → the first 404 to its look-ups
     history: dict[int, deque[Attempt]] = field(default_factory=dict)  # of open jobs, for their notes
     # -- what the ledger is to be told at the end of the tick
@@ -183,8 +185,9 @@ class World:
         return job if job is not None and job.state in states else None
 
     def in_flight(self) -> int:
-        """Count what the service may be working on, or is being sent."""
-        return len(self.book.by_state[JobState.SUBMITTING]) + len(self.book.by_state[JobState.RENDERING])
+        """Count what the service may be working on, or is being sent; an upload that a hung folder holds is neither."""
+        sent = len(self.book.by_state[JobState.SUBMITTING]) + len(self.book.by_state[JobState.RENDERING])
+        return sent - sum(self._is_unfinished(action) for action in self.running if self._is_hung(action))
 
     def is_running(self, kind: type[Action] | tuple[type[Action], ...], job_id: int | None = None) -> bool:
         return any(
@@ -192,7 +195,16 @@ class World:
         )
 
     def count_running(self, kind: type[Action]) -> int:
-        return sum(isinstance(action, kind) for action in self.running)
+        """Count what takes up the room of others: what a hung folder holds may never end, and must stop nobody else."""
+        return sum(isinstance(action, kind) and not self._is_hung(action) for action in self.running)
+
+    def _is_hung(self, action: Action) -> bool:
+        folder = self.folders.get(root_of(action) or "")
+        return folder is not None and folder.state is RootState.HUNG
+
+    def _is_unfinished(self, action: Action) -> bool:
+        job = self.job(action.job.id, JobState.SUBMITTING) if isinstance(action, Submit) else None
+        return job is not None and job.finishing_at is None
 
     def accepted_today(self) -> int:
         while self.accepted_at and self.accepted_at[0] <= self.now - DAY_MS:
@@ -206,6 +218,13 @@ class World:
 def where(job: Job) -> str:
     """Name a job for people: its folder and pair."""
     return f"{job.root}/{job.key}"
+
+
+def root_of(action: Action) -> str | None:
+    """Name the folder whose files an action touches, if it touches any."""
+    if isinstance(action, Submit | Deliver | Probe):
+        return action.job.root
+    return getattr(action, "root", None)
 
 
 def _job_id(action: Action) -> int | None:

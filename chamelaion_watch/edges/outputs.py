@@ -199,6 +199,11 @@ class Part:
             for written in copy_all(source, fd):
                 self._size += written
 
+    def require_room(self, size: int) -> None:
+        """Raise OutputProblem unless so many bytes more are free."""
+        with translated(self.path):
+            require_space(self._held_folder(), max(0, size))
+
     def restart(self) -> None:
         """Begin again with nothing."""
         with translated(self.path):
