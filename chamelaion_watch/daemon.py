@@ -186,7 +186,7 @@ class Daemon:
             return
         world.is_roots_changed = False
         for name, folder in world.folders.items():
-            if not folder.is_scanned:
+            if not (folder.is_scanned or folder.is_paused or name in self._roots):
                 continue
             row = restore.root_row(folder, self._roots.get(name), world.now)
             if row != self._roots.get(name):

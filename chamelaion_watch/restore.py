@@ -19,6 +19,7 @@ from chamelaion_watch.core.policy import FolderPolicy, Policy
 from chamelaion_watch.core.world import DAY_MS, HISTORY, Note, Pause, World
 from chamelaion_watch.edges.ledger.protocol import Ledger, NoteRow, RootRow
 
+NEVER: Millis = 0  # seen: a folder that was paused before its first complete scan
 LONGEST_WAIT_MS = 3_600_000  # what a server may ask for; our own waits are shorter
 
 
@@ -49,16 +50,20 @@ def gate_row(world: World) -> dict[str, Any]:
 
 
 def root_row(folder: Folder, before: RootRow | None, now: Millis) -> RootRow:
-    """Return what is to be remembered of a root."""
-    facts = folder.facts
-    return RootRow(
-        name=folder.policy.name,
-        path=folder.policy.path,
-        first_seen_at=before.first_seen_at if before else now,
-        mount_source=facts.mount_source if facts else None,
-        mount_type=facts.mount_type if facts else None,
-        has_sentinel=bool(facts and facts.has_sentinel) or bool(before and before.has_sentinel),
-        is_read_only=bool(facts and facts.is_read_only),
+    """Return what is to be remembered of a root; where it is mounted is believed only while it is well.
+
+    What lies under an unmounted share is another file system, and must never be taken for the share.
+    """
+    if before is None or before.path != folder.policy.path:
+        before = RootRow(folder.policy.name, folder.policy.path, NEVER)
+    facts = folder.facts if folder.is_ok and folder.is_scanned else None
+    return replace(
+        before,
+        first_seen_at=before.first_seen_at or (now if folder.is_scanned else NEVER),
+        mount_source=facts.mount_source if facts else before.mount_source,
+        mount_type=facts.mount_type if facts else before.mount_type,
+        has_sentinel=bool(facts and facts.has_sentinel) or before.has_sentinel,
+        is_read_only=facts.is_read_only if facts else before.is_read_only,
         is_held=bool(folder.held),
         is_paused=folder.is_paused,
         paused_until=folder.paused_until,
@@ -107,7 +112,8 @@ def _folder(world: World, ledger: Ledger, policy: FolderPolicy, row: RootRow | N
         if job.root == policy.name:
             over -= {job.video.path, job.audio.path}
     known = {path: (signature, sha256, path in over) for path, (signature, sha256) in ledger.files(policy.name).items()}
-    folder = Folder(policy, known=known, held=ledger.held(policy.name), is_new=row is None or row.path != policy.path)
+    is_new = row is None or row.path != policy.path or row.first_seen_at == NEVER
+    folder = Folder(policy, known=known, held=ledger.held(policy.name), is_new=is_new)
     if row is not None:
         folder.is_paused, folder.paused_until, folder.pause_reason = row.is_paused, row.paused_until, row.pause_reason
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from chamelaion_watch import restore as restoring
 from chamelaion_watch.core.errors import Throttled
 from chamelaion_watch.core.gate import Gate, refused
-from chamelaion_watch.core.messages import Submit
-from chamelaion_watch.core.model import Attempt, JobState, Signature
+from chamelaion_watch.core.messages import RootFacts, Submit
+from chamelaion_watch.core.model import Attempt, JobState, RootState, Signature
 from chamelaion_watch.core.policy import Policy
 from chamelaion_watch.core.world import DAY_MS, Note, Pause, World
 from chamelaion_watch.edges.ledger.protocol import RootRow
@@ -94,6 +95,28 @@ def test_a_root_that_was_seen_keeps_when_and_that_it_had_a_sentinel(ledger: Sqli
     assert (row.first_seen_at, row.has_sentinel, row.mount_source) == (5, True, "sim")
 
 
+UNDERNEATH = RootFacts(RootState.NOT_MOUNTED, "no sentinel", mount_source="/dev/sda1", mount_type="ext4")
+
+
+def test_threat_27_what_lies_under_an_unmounted_share_is_never_remembered_as_its_place(ledger: SqliteLedger) -> None:
+    folder = world(ledger).folders["a"]
+    folder.scanned(sweep(), NOW)
+    before = restoring.root_row(folder, None, NOW)
+    folder.scanned(sweep(facts=UNDERNEATH), NOW)
+    folder.is_paused = True
+    assert restoring.root_row(folder, before, NOW) == replace(before, is_paused=True)
+
+
+def test_a_folder_that_was_paused_before_its_first_scan_is_still_paused_and_still_new(ledger: SqliteLedger) -> None:
+    folder = world(ledger).folders["a"]
+    folder.is_paused = True
+    ledger.save_root(restoring.root_row(folder, None, NOW))
+    again = world(ledger).folders["a"]
+    assert (again.is_paused, again.is_new) == (True, True)
+    again.scanned(sweep(), NOW)
+    assert restoring.root_row(again, ledger.roots()["a"], NOW).first_seen_at == NOW
+
+
 @pytest.mark.parametrize(
     ("state", "is_over"),
     [
@@ -134,7 +157,7 @@ def test_notes_and_the_days_submissions_are_read(ledger: SqliteLedger) -> None:
 
 
 @pytest.mark.parametrize("days", [-400, 400])
-def test_a_wall_clock_that_was_set_while_the_daemon_was_down_makes_nobody_wait_for_ever(
+def test_threat_78_a_wall_clock_that_was_set_while_the_daemon_was_down_makes_nobody_wait_for_ever(
     ledger: SqliteLedger, days: int
 ) -> None:
     then = NOW + days * DAY

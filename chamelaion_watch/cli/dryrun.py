@@ -80,7 +80,7 @@ def memory_of(ledger: SqliteLedger | None, policy: FolderPolicy) -> Memory:
     row = ledger.roots().get(policy.name)
     files = ledger.files(policy.name)
     known = None
-    is_new = row is None or row.path != policy.path
+    is_new = row is None or row.path != policy.path or not row.first_seen_at
     if row is not None and not is_new and row.mount_source and row.mount_type:
         sample = tuple(files)[:KNOWN_SAMPLE]
         known = mounts.KnownRoot(row.mount_source, row.mount_type, row.has_sentinel, row.is_read_only, sample)
