@@ -44,7 +44,7 @@ def test_failed_it_fails_with_the_services_words() -> None:
 
 
 @pytest.mark.parametrize("status", ["queued", "processing", "", "upscaling"])
-def test_any_other_word_means_in_progress_and_the_next_question_waits_longer(status: str) -> None:
+def test_threat_61_any_other_word_means_in_progress_and_the_next_question_waits_longer(status: str) -> None:
     made, now = answered(Request("r", status))
     assert (now.state, now.request_status, now.tries, now.next_at) == (JobState.RENDERING, status, 1, NOW + 10 * S_)
     for tries, wait in ((1, 20), (2, 30), (3, 30)):
@@ -55,14 +55,14 @@ def test_any_other_word_means_in_progress_and_the_next_question_waits_longer(sta
         made.running.clear()
 
 
-def test_an_unknown_word_is_said_once() -> None:
+def test_threat_61_an_unknown_word_is_said_once() -> None:
     made, _ = answered(Request("r", "upscaling"))
     (again,) = of(Poll, tick(made, at=NOW + 10 * S_))
     tick(made, Polled(again, {1: Request("r", "upscaling")}))
     assert sum(line.kind == "odd" for line in made.said) == 1
 
 
-def test_unknown_to_the_service_it_is_asked_for_by_reference_for_the_whole_grace_and_then_doubtful() -> None:
+def test_threat_63_unknown_to_the_service_it_is_asked_for_by_reference_for_the_whole_grace_and_then_doubtful() -> None:
     made, now = answered(None)
     assert (now.state, now.doubt_at, now.next_at) == (JobState.RENDERING, NOW, NOW + S_)
     assert of(Poll, tick(made, at=NOW + 60 * S_)) == []
@@ -77,7 +77,8 @@ def test_unknown_to_the_service_it_is_asked_for_by_reference_for_the_whole_grace
 def test_found_again_it_is_polled_again() -> None:
     made, _ = answered(None)
     (look_up,) = of(LookUp, tick(made, at=NOW + S_))
-    assert of(Poll, tick(made, LookedUp(look_up, Request("r2", "processing"))))
+    assert not of(Poll, tick(made, LookedUp(look_up, Request("r2", "processing"))))
+    assert of(Poll, tick(made, at=made.now + made.policy.poll.first_ms))
     assert (made.book.jobs[1].doubt_at, made.book.jobs[1].request_id) == (None, "r2")
 
 
@@ -102,7 +103,7 @@ def test_a_round_that_breaks_off_keeps_what_it_has_and_asks_the_rest_later() -> 
     assert made.gate.failures == 1
 
 
-def test_a_429_for_a_poll_stops_everybody() -> None:
+def test_threat_55_a_429_for_a_poll_stops_everybody() -> None:
     made, action = polling()
     tick(made, Polled(action, {}, Throttled("429", retry_after_s=40.0)))
     assert (made.gate.state, made.gate.until_at) == (AccountState.RATE_LIMITED, NOW + 40 * S_)
@@ -110,7 +111,7 @@ def test_a_429_for_a_poll_stops_everybody() -> None:
     assert of(Poll, tick(made, at=NOW + 40 * S_))
 
 
-def test_slow_is_said_and_never_given_up() -> None:
+def test_threat_64_slow_is_said_and_never_given_up() -> None:
     old = job(state=JobState.RENDERING, request_id="r", accepted_at=NOW, request_status="queued")
     assert rendering.slowness(old, NOW + rendering.SLOW_MS) is None
     assert "10 min" in (rendering.slowness(old, NOW + rendering.SLOW_MS + 1) or "")

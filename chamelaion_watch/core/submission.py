@@ -182,7 +182,8 @@ def _found(world: World, job: Job, request: Request) -> None:
         if current := world.job(job.id, JobState.RENDERING):
             world.change(current, next_at=world.now)
     else:
-        world.change(job, doubt_at=None, next_at=world.now, request_id=request.id)
+        # Not at once: a service that denies it by id and finds it by reference would be asked as fast as it answers.
+        world.change(job, doubt_at=None, next_at=world.now + world.policy.poll.first_ms, request_id=request.id)
 
 
 def _is_believed(world: World, job: Job) -> bool:
