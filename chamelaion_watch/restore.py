@@ -17,9 +17,11 @@ from chamelaion_watch.core.lifecycle import FINAL
 from chamelaion_watch.core.model import Job, JobState, Millis
 from chamelaion_watch.core.policy import FolderPolicy, Policy
 from chamelaion_watch.core.world import DAY_MS, HISTORY, Note, Pause, World
+from chamelaion_watch.edges import mounts
 from chamelaion_watch.edges.ledger.protocol import Ledger, NoteRow, RootRow
 
 NEVER: Millis = 0  # seen: a folder that was paused before its first complete scan
+KNOWN_SAMPLE = 20  # files by which a root is known again when its sentinel was lost
 LONGEST_WAIT_MS = 3_600_000  # what a server may ask for; our own waits are shorter
 
 
@@ -69,6 +71,15 @@ def root_row(folder: Folder, before: RootRow | None, now: Millis) -> RootRow:
         paused_until=folder.paused_until,
         pause_reason=folder.pause_reason,
     )
+
+
+def known_root(ledger: Ledger, name: str, path: str) -> mounts.KnownRoot | None:
+    """Return by what a root is known again, or None if this ledger has never seen it well."""
+    row = ledger.roots().get(name)
+    if row is None or row.path != path or not (row.mount_source and row.mount_type):
+        return None
+    sample = tuple(ledger.files(name))[:KNOWN_SAMPLE]
+    return mounts.KnownRoot(row.mount_source, row.mount_type, row.has_sentinel, row.is_read_only, sample)
 
 
 def note_row(note: Note, now: Millis) -> NoteRow:

@@ -33,7 +33,6 @@ from chamelaion_watch.edges.clock import Clock, SystemClock, utc_offset_s
 from chamelaion_watch.edges.disk import ignore_lease_signal
 from chamelaion_watch.edges.ledger.protocol import Ledger
 from chamelaion_watch.edges.ledger.sqlite import DaemonLock, SqliteLedger
-from chamelaion_watch.edges.mounts import KnownRoot
 from chamelaion_watch.edges.probe import Prober
 from chamelaion_watch.edges.process import forbid_dumps
 from chamelaion_watch.edges.spool import Spool
@@ -47,7 +46,6 @@ from chamelaion_watch.status import account, snapshot
 from chamelaion_watch.version import __version__
 
 SNAPSHOT_EVERY_MS = 1_000
-KNOWN_SAMPLE = 20  # files by which a root is known again when its sentinel was lost
 LEDGER_RETRY_S = 5.0
 GONE_WITHIN_S = 9.5  # after a signal, whatever hangs: systemd and people wait no longer (design.md)
 WATCHING_LEDGER = "the ledger cannot be used, so nothing is submitted"
@@ -236,11 +234,7 @@ class _Session:
             self._api.close()
 
     def _root(self, policy: FolderPolicy, ledger: Ledger, clock: Clock) -> RootWork:
-        row = ledger.roots().get(policy.name)
-        known = None
-        if row is not None and row.path == policy.path and row.mount_source and row.mount_type:
-            sample = tuple(ledger.files(policy.name))[:KNOWN_SAMPLE]
-            known = KnownRoot(row.mount_source, row.mount_type, row.has_sentinel, row.is_read_only, sample)
+        known = restore.known_root(ledger, policy.name, policy.path)
         return RootWork(policy, ledger_id=ledger.ledger_id, known=known, watcher=self._watcher, clock=clock)
 
     def _after_tick(self, world: World) -> None:

@@ -43,7 +43,8 @@ from chamelaion_watch.edges import mounts
 from chamelaion_watch.edges.clock import SystemClock, monotonic_s
 from chamelaion_watch.edges.disk import ScanRules, Tree, ignore_lease_signal
 from chamelaion_watch.edges.ledger.sqlite import LedgerMissing, SqliteLedger
-from chamelaion_watch.service import KNOWN_SAMPLE, folder_policy_of
+from chamelaion_watch.restore import known_root
+from chamelaion_watch.service import folder_policy_of
 from chamelaion_watch.settings_model import Settings
 
 BETWEEN_LOOKS_S = 0.5  # a copy that is under way has grown by then
@@ -79,11 +80,8 @@ def memory_of(ledger: SqliteLedger | None, policy: FolderPolicy) -> Memory:
         return Memory()
     row = ledger.roots().get(policy.name)
     files = ledger.files(policy.name)
-    known = None
     is_new = row is None or row.path != policy.path or not row.first_seen_at
-    if row is not None and not is_new and row.mount_source and row.mount_type:
-        sample = tuple(files)[:KNOWN_SAMPLE]
-        known = mounts.KnownRoot(row.mount_source, row.mount_type, row.has_sentinel, row.is_read_only, sample)
+    known = known_root(ledger, policy.name, policy.path)
     paused = None
     if row is not None and row.is_paused:
         until = f" until {instant(row.paused_until)}" if row.paused_until else ""

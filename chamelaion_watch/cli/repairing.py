@@ -26,12 +26,12 @@ from chamelaion_watch.edges import mounts
 from chamelaion_watch.edges.clock import SystemClock, monotonic_s
 from chamelaion_watch.edges.ledger.protocol import CommandRow, RootRow
 from chamelaion_watch.edges.ledger.sqlite import holder
+from chamelaion_watch.restore import known_root
 from chamelaion_watch.settings_model import FolderSettings
 
 ANSWER_WITHIN_S = 3.0  # the daemon looks for commands each second
 SNAPSHOT_WITHIN_S = 1.2  # it tells what it knows once a second
 LOOK_EVERY_S = 0.05
-KNOWN_SAMPLE = 20
 
 Wish = tuple[str, Mapping[str, str]]  # verb and arguments
 
@@ -198,7 +198,7 @@ def adopt_command(obj: Globals, path: str, yes: bool, as_json: bool) -> None:
             leave(NO_INPUT, f"{printable(path, 1024)} is no folder of the configuration; there are: {paths}")
         row = at.ledger.roots().get(folder.name)
         row = row if row is not None and row.path == folder.path else None
-        report = _inspected(at, folder, row)
+        report = _inspected(at, folder)
         _check_daemon(at, row, report)
         if not (yes or report.state is RootState.OK):
             _confirm(report)
@@ -216,12 +216,9 @@ def _folder_at(at: Opened, path: str) -> FolderSettings | None:
     return next((f for f in at.settings.folders if wanted & {f.path, os.path.realpath(f.path)}), None)
 
 
-def _inspected(at: Opened, folder: FolderSettings, row: RootRow | None) -> mounts.RootReport:
+def _inspected(at: Opened, folder: FolderSettings) -> mounts.RootReport:
     """Look at the folder; raises RootProblem if it cannot be adopted as it is."""
-    known = None
-    if row is not None and row.mount_source and row.mount_type:
-        sample = tuple(at.ledger.files(folder.name))[:KNOWN_SAMPLE]
-        known = mounts.KnownRoot(row.mount_source, row.mount_type, row.has_sentinel, row.is_read_only, sample)
+    known = known_root(at.ledger, folder.name, folder.path)
     report = mounts.inspect_root(folder.path, ledger_id=at.ledger.ledger_id, known=known)
     if report.state not in (RootState.OK, RootState.FOREIGN, RootState.NOT_MOUNTED):
         raise RootProblem(report.reason, root_state=report.state)
