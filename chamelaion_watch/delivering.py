@@ -20,6 +20,7 @@ from chamelaion_watch.edges.api import Api, Validators
 from chamelaion_watch.edges.outputs import Part
 from chamelaion_watch.edges.probe import Prober
 from chamelaion_watch.edges.spool import Spool
+from chamelaion_watch.edges.writing import translated
 from chamelaion_watch.rootwork import RootWork
 
 SPOOL_MODE = 0o600
@@ -192,11 +193,12 @@ def _check(part: Part, prober: Prober) -> None:
     structure, detail = part.check()
     if structure is not Structure.WHOLE:
         raise Transient(f"what the service sent is not a whole video: {detail}", code="not_a_video")
-    fd = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        info = prober.probe(fd)
-    finally:
-        os.close(fd)
+    with translated(part.path):  # a quota may speak up at any close (FUSE)
+        fd = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            info = prober.probe(fd)
+        finally:
+            os.close(fd)
     if info.error or not info.has_picture:
         raise Transient(f"what the service sent does not play: {info.error or 'no picture'}", code="not_a_video")
 

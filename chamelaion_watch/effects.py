@@ -135,7 +135,7 @@ class Effects:
             case Submit():
                 return self._submit(action)
             case LookUp():
-                return LookedUp(action, self._find(action.job.reference_id))
+                return LookedUp(action, self._look_up(action.job.reference_id))
             case Poll():
                 return self._poll(action)
             case Deliver():
@@ -231,9 +231,16 @@ class Effects:
         if self._stopping.is_set():
             raise InputProblem("the daemon is stopping", code=WITHDRAWN)
 
-    def _find(self, reference: str) -> Request | None:
+    def _look_up(self, reference_id: str) -> Request | None:
+        """Ask whether the service has it: what names no request is no evidence, though a poll would take it."""
+        found = self._find(reference_id)
+        if found is not None and found.id == reference_id and found.reference_id is None:
+            raise Transient("the service answers without saying which request it means", code="odd_answer")
+        return found
+
+    def _find(self, id_or_reference: str) -> Request | None:
         try:
-            return self._api.find(reference)
+            return self._api.find(id_or_reference)
         except NotFound:
             return None
 

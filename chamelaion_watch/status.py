@@ -12,6 +12,7 @@ from typing import Any
 from chamelaion_watch.core import gate, spooling
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.lifecycle import FINAL, NEEDS_A_PERSON
+from chamelaion_watch.core.messages import Deliver, SpoolResult
 from chamelaion_watch.core.model import FileState, Job, JobState, Millis, PairState
 from chamelaion_watch.core.planner import waiting_reason
 from chamelaion_watch.core.rendering import slowness
@@ -100,7 +101,7 @@ def _with_job(world: World, job: Job) -> dict[str, Any]:
     elif job.state is JobState.SUBMITTING and job.doubt_at is not None:
         reason = "no clear answer to the upload: the service is asked whether it has it"
     elif job.state is JobState.RENDERED:
-        reason = spooling.waiting_reason(world, job)
+        reason = spooling.waiting_reason(world, job) or _before_fetching(world, job)
     elif job.state is JobState.RENDERING:
         reason = slowness(job, world.now) or (job.request_status or "accepted")
     if job.state in (JobState.SUBMITTING, JobState.RENDERED) and job.id in world.progress:
@@ -116,6 +117,19 @@ def _with_job(world: World, job: Job) -> dict[str, Any]:
         "job": job.id,
         "progress": progress,
     }
+
+
+def _before_fetching(world: World, job: Job) -> str:
+    """Say what a result that its folder could take waits for; "" while it is being fetched."""
+    if world.is_running((Deliver, SpoolResult), job.id):
+        return ""
+    if job.doubt_at is not None:
+        return "the service did not know the request: it is asked again"
+    if (may_at := gate.request_at(world.gate, world.now)) is None or may_at > world.now:
+        return f"to be fetched; the account is {world.gate.state}: {world.gate.reason}"
+    if job.next_at is not None and job.next_at > world.now:
+        return f"fetching it failed {job.tries} times and is tried again" if job.tries else "to be fetched in a moment"
+    return "next to be fetched"
 
 
 def _without_job(world: World, folder: Folder, key: str) -> dict[str, Any]:

@@ -126,12 +126,12 @@ def test_find_asks_by_id_or_reference() -> None:
 
 
 @pytest.mark.parametrize("asked", ["", "..", "../../users/me", "a/b", "x" * 129, "ä", "a\n"])
-def test_an_id_that_is_none_goes_into_no_path(asked: str) -> None:
+def test_threat_66_an_id_that_is_none_goes_into_no_path(asked: str) -> None:
     with pytest.raises(ValueError, match="not an id"):
         api_for("http://127.0.0.1:9").find(asked)
 
 
-def test_cookies_are_neither_kept_nor_sent() -> None:
+def test_threat_71_cookies_are_neither_kept_nor_sent() -> None:
     seen: list[Seen] = []
     with answering(200, b'{"name":"x"}', "Set-Cookie: session=1", seen=seen) as origin:
         api = api_for(origin.url)
@@ -157,7 +157,7 @@ def test_recent_reads_a_page() -> None:
     assert seen[0].target == "/api/v1/lipsync/requests?limit=5&offset=2"
 
 
-def test_items_that_are_not_usable_are_left_out() -> None:
+def test_threat_66_items_that_are_not_usable_are_left_out() -> None:
     items: list[Any] = [None, 3, [], {}, {"id": None}, {"id": "../x"}, {"id": "y" * 200}, {"id": "good"}]
     assert [request.id for request in page({"data": items}).requests] == ["good"]
 
@@ -178,7 +178,7 @@ def test_no_list_is_no_evidence_of_an_empty_one(body: Any) -> None:
 
 
 @pytest.mark.parametrize("answer", [b"{}", b'{"request_id":null}', b'{"request_id":"../x"}', b'{"request_id":["a"]}'])
-def test_a_submission_without_a_usable_id_is_in_doubt(answer: bytes) -> None:
+def test_threat_66_a_submission_without_a_usable_id_is_in_doubt(answer: bytes) -> None:
     upload = a_pair()
     with answering(200, answer) as origin, pytest.raises(Transient) as caught:
         api_for(origin.url).submit(upload)
@@ -221,14 +221,14 @@ def test_what_a_refused_look_up_means(status: int, kind: type[WatchError]) -> No
 
 
 @pytest.mark.parametrize("body", [HTML, b"", b"not found", b"{}", b'{"message":"no Route matched"}', b'{"error":{}}'])
-def test_only_the_service_itself_can_say_that_it_does_not_know_a_request(body: bytes) -> None:
+def test_threat_63_only_the_service_itself_can_say_that_it_does_not_know_a_request(body: bytes) -> None:
     error = error_of(finding, answering(404, body))
     assert type(error) is Transient
     assert error.code == "not_the_service"
 
 
 @pytest.mark.parametrize("status", [400, 404])
-def test_a_web_page_in_between_rejects_no_pair(status: int) -> None:
+def test_threat_54_a_web_page_in_between_rejects_no_pair(status: int) -> None:
     error = error_of(submitting, answering(status, HTML))
     assert type(error) is Transient
     assert "FreeWifi" not in error.message
@@ -240,7 +240,7 @@ def test_a_page_of_a_proxy_that_limits_sizes_does_reject() -> None:
     assert "<" not in error.message
 
 
-def test_the_services_words_are_shortened_and_escaped() -> None:
+def test_threat_67_the_services_words_are_shortened_and_escaped() -> None:
     body = json.dumps({"error": "\x1b[31m\u202e" + "long " * 10_000}).encode()
     error = error_of(submitting, answering(400, body))
     assert len(error.message) <= 300
@@ -248,7 +248,7 @@ def test_the_services_words_are_shortened_and_escaped() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308])
-def test_a_redirect_is_never_followed(status: int) -> None:
+def test_threat_69_a_redirect_is_never_followed(status: int) -> None:
     seen: list[Seen] = []
     with answering(200, b"{}", seen=seen) as elsewhere:
         location = f"Location: {elsewhere.url}/steal?sig=1"
@@ -262,7 +262,7 @@ def test_a_redirect_is_never_followed(status: int) -> None:
 @pytest.mark.parametrize(
     "body", [HTML, b"", b"[]", b"null", b'"x"', b"{", b"\xff\xfe\x00", b"[" * 200_000, b"9" * 5000]
 )
-def test_a_200_that_is_not_the_services_is_no_success(body: bytes) -> None:
+def test_threat_54_a_200_that_is_not_the_services_is_no_success(body: bytes) -> None:
     upload = a_pair()
     with answering(200, body) as origin, pytest.raises(Transient) as caught:
         api_for(origin.url).submit(upload)
@@ -270,18 +270,18 @@ def test_a_200_that_is_not_the_services_is_no_success(body: bytes) -> None:
     assert upload.is_finished
 
 
-def test_deeply_nested_json_is_no_crash() -> None:
+def test_threat_68_deeply_nested_json_is_no_crash() -> None:
     assert error_of(finding, answering(200, b'{"a":' * 150_000 + b"1" + b"}" * 150_000)).code == "not_the_service"
 
 
-def test_an_encoded_answer_was_not_asked_for() -> None:
+def test_threat_68_an_encoded_answer_was_not_asked_for() -> None:
     bomb = gzip.compress(bytes(3_000_000))
     error = error_of(finding, answering(200, bomb, "Content-Encoding: gzip"))
     assert error.code == "not_the_service"
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_an_answer_above_one_mebibyte_is_not_read(announced: bool) -> None:
+def test_threat_68_an_answer_above_one_mebibyte_is_not_read(announced: bool) -> None:
     def handle(connection: Connection) -> None:
         connection.head()
         length = "Content-Length: 400000000" if announced else "Connection: close"
@@ -292,7 +292,7 @@ def test_an_answer_above_one_mebibyte_is_not_read(announced: bool) -> None:
     assert error_of(finding, Origin(handle)).code == "odd_answer"
 
 
-def test_a_bomb_of_headers_ends() -> None:
+def test_threat_68_a_bomb_of_headers_ends() -> None:
     def handle(connection: Connection) -> None:
         connection.head()
         connection.send(b"HTTP/1.1 200 OK\r\n")
@@ -312,7 +312,7 @@ def test_a_bomb_of_headers_ends() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", "not_the_service"),
     ],
 )
-def test_an_answer_lost_after_the_body_is_in_doubt(answer: bytes, code: str) -> None:
+def test_threat_47_an_answer_lost_after_the_body_is_in_doubt(answer: bytes, code: str) -> None:
     def handle(connection: Connection) -> None:
         connection.skip(int(connection.head().headers["content-length"]))
         connection.send(answer)
@@ -324,7 +324,7 @@ def test_an_answer_lost_after_the_body_is_in_doubt(answer: bytes, code: str) -> 
     assert upload.is_finished
 
 
-def test_a_refusal_whose_text_never_ends_is_still_a_refusal() -> None:
+def test_threat_68_a_refusal_whose_text_never_ends_is_still_a_refusal() -> None:
     def handle(connection: Connection) -> None:
         connection.head()
         connection.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 500\r\n\r\n{")
@@ -335,7 +335,7 @@ def test_a_refusal_whose_text_never_ends_is_still_a_refusal() -> None:
 
 
 @pytest.mark.parametrize("status", [412, 401, 503, 429])
-def test_retry_after_comes_with_every_error_that_waits(status: int) -> None:
+def test_threat_55_retry_after_comes_with_every_error_that_waits(status: int) -> None:
     error = error_of(submitting, answering(status, b"{}", "Retry-After: 11"))
     assert getattr(error, "retry_after_s", None) == 11
 

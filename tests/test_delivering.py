@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from chamelaion_watch.core.errors import InputProblem, OutputProblem, RootProblem, Transient
+from chamelaion_watch.core.errors import InputProblem, NotFound, OutputProblem, RootProblem, Transient
 from chamelaion_watch.core.messages import Deliver, Delivered, LocalCopy, Spooled, SpoolResult
 from chamelaion_watch.core.model import Job, JobState, Options, RootState, Signature, Source
 from chamelaion_watch.core.pairing import PairingRules
@@ -23,10 +25,13 @@ from chamelaion_watch.edges.spool import Spool
 from chamelaion_watch.rootwork import RootWork
 from chamelaion_watch.sandbox.media import describe, make_audio, make_video
 from chamelaion_watch.sandbox.server import Sandbox, SandboxOptions
+from tests.acceptance.early_refusal import Connection, Origin
 from tests.support import eventually
+from tests.test_system_faults import mounted
 
 REFERENCE = "cw-abcdefghijklmnopqrstuvwxyz"
 OUTPUT = "a.lipsync.mp4"
+VIDEO = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom" + bytes(1000)
 Progress = Callable[[int, int | None], None]
 
 
@@ -87,6 +92,13 @@ class Place:
         request_id = self.api.submit(upload)
         eventually(lambda: self.api.find(request_id).is_completed)
         return request_id
+
+    def move_to(self, drop: Path) -> None:
+        """Serve another folder."""
+        self.drop = drop
+        claim_root(str(drop), "ours", "here", now=0)
+        policy = replace(self.root.policy, path=str(drop))
+        self.root = RootWork(policy, ledger_id="ours", known=None, watcher=None, clock=SystemClock())
 
     @property
     def job(self) -> Job:
@@ -170,12 +182,103 @@ def test_a_stopped_download_leaves_the_share_clean_and_goes_on_where_it_was(plac
 
 
 @pytest.mark.parametrize("kind", ["cut_close", "short", "empty", "html"])
-def test_what_is_not_the_whole_video_never_gets_the_name(place: Place, kind: str) -> None:
+def test_threat_73_74_what_is_not_the_whole_video_never_gets_the_name(place: Place, kind: str) -> None:
     place.sandbox.control(faults=[{"on": "media", "kind": kind, "count": -1}])
     with pytest.raises(Transient):
         place.deliver()
     assert place.names() == []
     place.sandbox.control(faults=[])
+    assert place.deliver().output == OUTPUT
+
+
+@pytest.mark.parametrize("kind", ["ignore_range", "wrong_range", "etag_change"])
+def test_threat_75_a_host_that_serves_another_part_or_version_afterwards_never_mixes_bytes(
+    place: Place, kind: str
+) -> None:
+    def stop(done: int, _total: int | None) -> None:
+        if done > 5_000:
+            raise InputProblem("the daemon is stopping", code="withdrawn")
+
+    place.sandbox.control(faults=[{"on": "media", "kind": "slow", "bytes_per_s": 20_000}])
+    with pytest.raises(InputProblem):
+        place.deliver(on_progress=stop)
+    place.sandbox.control(faults=[{"on": "media", "kind": kind}])
+    done = place.deliver()
+    truth = {one["id"]: one for one in place.sandbox.state()["submissions"]}[place.request_id]
+    assert hashlib.sha256((place.drop / OUTPUT).read_bytes()).hexdigest() == done.sha256 == truth["output_sha256"]
+    assert not place.sandbox.state()["faults"]
+
+
+@pytest.mark.parametrize(
+    "body", ["", "<?xml version='1.0'?><Error><Code>Slow</Code></Error>", "<html>Log in</html>", "ok"]
+)
+def test_threat_74_a_text_that_calls_itself_a_video_never_gets_the_name(place: Place, body: str) -> None:
+    told = {"status": 200, "body": body, "content_type": "video/mp4"}
+    place.sandbox.control(faults=[{"on": "media", "kind": "status", **told}])
+    with pytest.raises(Transient) as caught:
+        place.deliver()
+    assert caught.value.code == "not_a_video"
+    assert place.names() == []
+    assert place.deliver().output == OUTPUT
+
+
+def test_threat_76_more_than_there_is_room_for_is_refused_before_the_first_byte(place: Place) -> None:
+    def handle(connection: Connection) -> None:
+        connection.head()
+        connection.answer(200, VIDEO, length=10**18)
+
+    with Origin(handle) as origin:
+        from_elsewhere(place, origin)
+        with pytest.raises(OutputProblem, match=r"10{18} bytes") as caught:
+            place.deliver()
+    assert caught.value.root_state is RootState.FULL
+    assert place.names() == []
+
+
+def test_threat_76_a_body_without_an_end_stops_short_of_filling_the_disk(place: Place, tmp_path: Path) -> None:
+    def handle(connection: Connection) -> None:
+        connection.head()
+        connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(VIDEO), VIDEO))
+        while not connection.stop.is_set():
+            connection.send(b"10000\r\n%b\r\n" % bytes(65536))
+
+    least: list[int] = []
+    with mounted(tmp_path / "small", "24m") as small, Origin(handle) as origin:
+        place.move_to(small)
+        from_elsewhere(place, origin)
+        with pytest.raises(OutputProblem) as caught:
+            place.deliver(on_progress=lambda _done, _total: least.append(free_bytes(small)))
+        assert caught.value.root_state is RootState.FULL
+        assert min(least) >= 7 * 2**20  # others write there as well
+        assert place.names() == []
+
+
+def from_elsewhere(place: Place, origin: Origin) -> None:
+    """The service names a result on another host."""
+    change = {"on": "get", "kind": "patch", "set": {"output_url": f"{origin.url}/out.mp4"}}
+    place.sandbox.control(faults=[change])
+
+
+def free_bytes(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def test_threat_66_the_result_of_another_pair_is_never_delivered(place: Place) -> None:
+    """Where the service mixes up ids, one pair's video would lie under the other's name."""
+    theirs = {"reference_id": "cw-of-another-pair"}
+    place.sandbox.control(faults=[{"on": "get", "kind": "patch", "set": theirs}])
+    with pytest.raises(NotFound):
+        place.deliver()
+    assert place.names() == []
+
+
+def test_threat_62_completed_and_then_failed_says_so(place: Place) -> None:
+    change = {"set": {"status": "failed"}, "remove": ["output_url"]}
+    place.sandbox.control(faults=[{"on": "get", "kind": "patch", **change}])
+    with pytest.raises(Transient, match="now failed") as caught:
+        place.deliver()
+    assert caught.value.code == "no_output"
     assert place.deliver().output == OUTPUT
 
 

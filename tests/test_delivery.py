@@ -19,8 +19,18 @@ from chamelaion_watch.core.errors import (
     Transient,
     WatchError,
 )
-from chamelaion_watch.core.messages import Deliver, Delivered, Failed, LookUp, RemoveFiles, SpoolResult, Submit
-from chamelaion_watch.core.model import Job, JobState, RootState
+from chamelaion_watch.core.messages import (
+    Deliver,
+    Delivered,
+    Failed,
+    LookedUp,
+    LookUp,
+    RemoveFiles,
+    SpoolResult,
+    Submit,
+    WriteNote,
+)
+from chamelaion_watch.core.model import Job, JobState, Request, RootState
 from chamelaion_watch.core.world import World
 from tests.builders import NOW, job, of, sha, sweep, tick, world
 
@@ -96,12 +106,12 @@ def test_an_account_problem_is_not_the_jobs() -> None:
     assert not made.gate.is_open
 
 
-def test_an_old_link_is_asked_for_anew_within_a_second() -> None:
+def test_threat_72_an_old_link_is_asked_for_anew_within_a_second() -> None:
     _, now = failed(LinkExpired("403"))
     assert (now.state, now.next_at) == (JobState.RENDERED, NOW + S_)
 
 
-def test_unknown_to_the_service_it_is_looked_up_for_the_grace_and_then_doubtful() -> None:
+def test_threat_63_unknown_to_the_service_it_is_looked_up_for_the_grace_and_then_doubtful() -> None:
     made, now = failed(NotFound("404"))
     assert (now.state, now.doubt_at) == (JobState.RENDERED, NOW)
     (look_up,) = of(LookUp, tick(made, at=NOW + 2 * S_))
@@ -110,13 +120,13 @@ def test_unknown_to_the_service_it_is_looked_up_for_the_grace_and_then_doubtful(
     assert made.book.jobs[1].state is JobState.DOUBTFUL
 
 
-def test_a_refused_link_fails_with_its_reason_and_can_be_fetched_again() -> None:
+def test_threat_70_a_refused_link_fails_with_its_reason_and_can_be_fetched_again() -> None:
     _, now = failed(Rejected("file:// is refused", code="output_url_refused"))
     assert (now.state, now.code, now.rendered_at) == (JobState.FAILED, "output_url_refused", NOW)
 
 
 @pytest.mark.parametrize("error", [Transient("cut"), InputProblem("stopping"), WatchError("a bug")])
-def test_a_broken_download_is_tried_eight_times(error: WatchError) -> None:
+def test_threat_73_74_a_broken_download_is_tried_eight_times(error: WatchError) -> None:
     made, action = delivering()
     for tries in range(1, delivery.MAX_TRIES):
         made.running.clear()
@@ -124,6 +134,34 @@ def test_a_broken_download_is_tried_eight_times(error: WatchError) -> None:
         assert (made.book.jobs[1].state, made.book.jobs[1].tries) == (JobState.RENDERED, tries)
     tick(made, Failed(action, error))
     assert made.book.jobs[1].state is JobState.FAILED
+
+
+def test_threat_65_a_result_without_a_link_is_asked_for_eight_times_and_then_noted() -> None:
+    made, action = delivering()
+    error = Transient("the service said completed, but names no output", code="no_output")
+    for _ in range(delivery.MAX_TRIES):
+        assert made.book.of(JobState.RENDERED)
+        tick(made, Failed(action, error))
+    (note,) = [action for action in made.running if isinstance(action, WriteNote)]
+    assert b"names no video" in note.files[0][1]
+    assert made.book.jobs[1].sent_at == 1  # paid for, and never sent again by itself
+
+
+def test_threat_72_trouble_of_the_media_host_stops_nobody_else_and_its_time_is_kept() -> None:
+    """A storage that said 503 and an hour closed the whole account."""
+    made, action = delivering()
+    for _ in range(delivery.MAX_TRIES - 1):
+        tick(made, Failed(action, Transient("503", code="media_host", http_status=503, retry_after_s=3600.0)))
+        assert made.gate.is_open
+        assert made.gate.failures == 0
+    assert made.book.jobs[1].next_at == NOW + 3600 * S_
+
+
+def test_threat_66_a_result_of_another_pair_is_looked_up_anew() -> None:
+    made, now = failed(NotFound("request r is of another pair"))
+    (look_up,) = of(LookUp, tick(made, at=now.next_at))
+    tick(made, LookedUp(look_up, Request("r2", "completed", now.reference_id)))
+    assert (made.book.jobs[1].request_id, made.book.jobs[1].doubt_at) == ("r2", None)
 
 
 def test_the_result_of_an_earlier_run_of_the_row_is_not_this_ones() -> None:

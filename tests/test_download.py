@@ -140,7 +140,7 @@ def test_a_result_arrives_in_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_bytes() == VIDEO
 
 
-def test_neither_key_nor_cookie_goes_to_the_media_host() -> None:
+def test_threat_71_neither_key_nor_cookie_goes_to_the_media_host() -> None:
     media = Media()
 
     def handle(connection: Connection) -> None:
@@ -197,7 +197,7 @@ def test_what_the_sink_raises_passes_unchanged() -> None:
 # -- going on after a break -------------------------------------------------------------------------------
 
 
-def test_a_broken_transfer_goes_on_where_it_stopped() -> None:
+def test_threat_73_a_broken_transfer_goes_on_where_it_stopped() -> None:
     media, sink = Media(hang_up_after=(100_000, 50_000)), Spool()
     assert fetched(media, sink) == Fetched(len(VIDEO), ETAG, len(VIDEO), SHA256)
     assert sink.data == VIDEO
@@ -205,7 +205,7 @@ def test_a_broken_transfer_goes_on_where_it_stopped() -> None:
     assert media.ranges == [None, "bytes=100000-", "bytes=150000-"]
 
 
-def test_a_reset_transfer_goes_on_as_well() -> None:
+def test_threat_73_a_reset_transfer_goes_on_as_well() -> None:
     class Resetting(Media):
         def __call__(self, connection: Connection) -> None:
             is_first = not self.seen
@@ -218,7 +218,7 @@ def test_a_reset_transfer_goes_on_as_well() -> None:
     assert sink.data == VIDEO
 
 
-def test_no_more_than_three_resumes() -> None:
+def test_threat_73_no_more_than_three_resumes() -> None:
     media = Media(hang_up_after=(1000,) * 9)
     assert error_of(media).code == "connection_reset"
     assert len(media.seen) == 4
@@ -230,7 +230,7 @@ def test_without_progress_it_is_given_up_at_once() -> None:
     assert len(media.seen) == 2
 
 
-def test_a_stalled_transfer_ends_after_the_progress_time_out() -> None:
+def test_threat_52_a_stalled_transfer_ends_after_the_progress_time_out() -> None:
     def handle(connection: Connection) -> None:
         connection.head()
         connection.answer(200, VIDEO[:5000], length=len(VIDEO))
@@ -262,7 +262,7 @@ def test_what_is_already_whole_is_not_fetched_again() -> None:
 
 
 @pytest.mark.parametrize("known", [None, Validators(), Validators(None, len(VIDEO)), Validators('W/"v1"', len(VIDEO))])
-def test_without_a_strong_etag_it_begins_again(known: Validators | None) -> None:
+def test_threat_75_without_a_strong_etag_it_begins_again(known: Validators | None) -> None:
     media, sink = Media(), Spool(OTHER[:5000])
     assert fetched(media, sink, known=known).sha256 == SHA256
     assert sink.data == VIDEO
@@ -275,14 +275,14 @@ def test_more_than_there_can_be_begins_again() -> None:
     assert media.ranges == [None]
 
 
-def test_a_file_that_changed_begins_again() -> None:
+def test_threat_75_a_file_that_changed_begins_again() -> None:
     media, sink = Media(etag='"v2"'), Spool(OTHER[:5000])
     assert fetched(media, sink, known=Validators(ETAG, len(VIDEO))) == Fetched(len(VIDEO), '"v2"', len(VIDEO), SHA256)
     assert sink.data == VIDEO
     assert sink.restarts == 1
 
 
-def test_a_file_that_changes_in_mid_transfer_is_never_mixed() -> None:
+def test_threat_75_a_file_that_changes_in_mid_transfer_is_never_mixed() -> None:
     class Changing(Media):
         def __call__(self, connection: Connection) -> None:
             super().__call__(connection)
@@ -308,7 +308,7 @@ TOTAL = len(VIDEO)
         [f"ETag: {ETAG}"],
     ],
 )
-def test_a_wrong_partial_answer_begins_again(headers: list[str]) -> None:
+def test_threat_75_a_wrong_partial_answer_begins_again(headers: list[str]) -> None:
     def handle(connection: Connection) -> None:
         if "range" in connection.head().headers:
             connection.answer(206, OTHER[5000:], *headers)
@@ -320,7 +320,7 @@ def test_a_wrong_partial_answer_begins_again(headers: list[str]) -> None:
     assert sink.data == VIDEO
 
 
-def test_a_refused_range_begins_again() -> None:
+def test_threat_75_a_refused_range_begins_again() -> None:
     def handle(connection: Connection) -> None:
         if "range" in connection.head().headers:
             connection.answer(416, b"", "Content-Range: bytes */10")
@@ -330,7 +330,7 @@ def test_a_refused_range_begins_again() -> None:
     assert fetched(handle, Spool(OTHER[:5000]), known=Validators(ETAG, None)).sha256 == SHA256
 
 
-def test_a_part_that_nobody_asked_for_is_no_result() -> None:
+def test_threat_75_a_part_that_nobody_asked_for_is_no_result() -> None:
     handle = saying(206, VIDEO[5000:], f"Content-Range: bytes 5000-{TOTAL - 1}/{TOTAL}", f"ETag: {ETAG}")
     sink = Spool()
     assert error_of(handle, sink).code == "media_host"
@@ -343,7 +343,7 @@ def test_a_part_that_nobody_asked_for_is_no_result() -> None:
 @pytest.mark.parametrize(
     "body", [HTML, b"<?xml version='1.0'?><Error/>", b"", b"\x00\x00\x00\x18ftyp", b"\x1f\x8b" + bytes(999)]
 )
-def test_nothing_but_a_video_reaches_the_sink(body: bytes) -> None:
+def test_threat_74_76_nothing_but_a_video_reaches_the_sink(body: bytes) -> None:
     sink = Spool()
     error = error_of(saying(200, body), sink)
     assert (type(error), error.code) == (Transient, "not_a_video")
@@ -365,13 +365,13 @@ def test_nothing_but_a_video_reaches_the_sink(body: bytes) -> None:
         (raw(b""), "connection_reset"),
     ],
 )
-def test_a_result_that_may_have_been_cut_is_none(handle: Callable[[Connection], None], code: str) -> None:
+def test_threat_73_a_result_that_may_have_been_cut_is_none(handle: Callable[[Connection], None], code: str) -> None:
     error = error_of(handle)
     assert (type(error), error.code) == (Transient, code)
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_a_dead_link_asks_for_a_fresh_one(status: int) -> None:
+def test_threat_72_a_dead_link_asks_for_a_fresh_one(status: int) -> None:
     error = error_of(saying(status, b"<Error>AccessDenied</Error>"))
     assert type(error) is LinkExpired
     assert error.http_status == status
@@ -395,7 +395,7 @@ def test_a_media_host_that_cannot_be_reached_stops_nobody_else() -> None:
 
 
 @pytest.mark.parametrize("is_announced", [True, False])
-def test_a_result_above_the_limit_is_not_written(is_announced: bool) -> None:
+def test_threat_76_a_result_above_the_limit_is_not_written(is_announced: bool) -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (TOTAL, VIDEO)
     sink = Spool()
     error = error_of(Media() if is_announced else raw(chunked), sink, max_bytes=TOTAL - 1)
@@ -428,9 +428,28 @@ def test_a_result_above_the_limit_is_not_written(is_announced: bool) -> None:
         "https://0.0.0.0/out.mp4",
         "https://0x7f.1/out.mp4",
         "https://[::ffff:10.0.0.1]/out.mp4",
+        "https://2130706433/out.mp4",
+        "https://127\u30020\u30020\u30021/out.mp4",
+        "https://\u2460\u2461\u2466.0.0.1/out.mp4",
+        "https://[::127.0.0.1]/out.mp4",
+        "https://[fe80::1%25lo]/out.mp4",
+        "https://%31%32%37.0.0.1/out.mp4",
+        "https://127.0.0.1%00.media.example/out.mp4",
+        "https://a b/out.mp4",
+        "https://\\media.example/out.mp4",
+        "https://.../out.mp4",
+        "https://xn--/out.mp4",
+        "https://xn--a/out.mp4",
+        "https://media.example:0/out.mp4",
+        "https://media.example:65536/out.mp4",
+        "https://media.example:99999999999999999999/out.mp4",
+        "https://media.example:-1/out.mp4",
+        "https://media.example/\x00",
+        "https:\\127.0.0.1/out.mp4",
+        "data:video/mp4;base64,AAAA",
     ],
 )
-def test_an_address_that_is_refused(url: str) -> None:
+def test_threat_70_an_address_that_is_refused(url: str) -> None:
     api = Api(base_url="https://93.184.216.34/api", key=lambda: "secret-key", proxies={})
     with pytest.raises(Rejected) as caught:
         api.fetch(url, Spool())
@@ -466,7 +485,7 @@ def test_redirects_are_followed_a_few_times() -> None:
         ["http://127.0.0.1:port/"],
     ],
 )
-def test_a_redirect_is_checked_like_the_first_address(locations: list[str]) -> None:
+def test_threat_70_a_redirect_is_checked_like_the_first_address(locations: list[str]) -> None:
     error = error_of(redirecting(*locations), path="/0")
     assert (type(error), error.code) == (Rejected, "output_url_refused")
 
@@ -475,7 +494,7 @@ def test_a_redirect_to_nowhere_is_transient() -> None:
     assert error_of(saying(302)).code == "redirect"
 
 
-def test_a_result_over_http_is_taken_where_the_service_itself_speaks_http() -> None:
+def test_threat_70_a_result_over_http_is_taken_where_the_service_itself_speaks_http() -> None:
     with Origin(Media()) as origin:
         over_tls = Api(base_url=origin.url.replace("http:", "https:"), key=lambda: "k", proxies={})
         with pytest.raises(Rejected, match="https://"):
@@ -483,7 +502,7 @@ def test_a_result_over_http_is_taken_where_the_service_itself_speaks_http() -> N
         assert api_for(origin.url).fetch(origin.url, Spool()).bytes == TOTAL
 
 
-def test_a_private_result_is_taken_where_the_service_itself_is_private() -> None:
+def test_threat_70_a_private_result_is_taken_where_the_service_itself_is_private() -> None:
     with Origin(Media()) as origin:
         by_name = Api(base_url=f"http://localhost:{origin.port}/api", key=lambda: "k", proxies={})
         assert by_name.fetch(origin.url, Spool()).bytes == TOTAL

@@ -53,7 +53,7 @@ def may_submit_at(at: Gate, now: Millis, in_flight: int = 0) -> Millis | None:
 
 
 @pytest.mark.parametrize("wait_s", [0.0, 0.5, 7.0, 3600.0])
-def test_a_named_time_is_honoured_to_the_millisecond(wait_s: float) -> None:
+def test_threat_55_a_named_time_is_honoured_to_the_millisecond(wait_s: float) -> None:
     closed = refused(Gate(), limited(wait_s), chance=0.9)
     until = NOW + round(wait_s * 1000)
     assert (closed.state, closed.until_at, closed.is_promised) == (AccountState.RATE_LIMITED, until, True)
@@ -61,6 +61,18 @@ def test_a_named_time_is_honoured_to_the_millisecond(wait_s: float) -> None:
     if wait_s:
         assert gate.passed(closed, until - 1).state is AccountState.RATE_LIMITED
     assert gate.passed(closed, until).is_open
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.001])
+def test_threat_55_a_time_of_nothing_is_believed_once_and_then_for_1_2_4_seconds(wait_s: float) -> None:
+    """It was asked again as fast as it answered: hundreds of probes a second."""
+    closed, now, waits = Gate(), NOW, []
+    for _ in range(9):
+        closed = refused(closed, Unauthorized("401", retry_after_s=wait_s), now)
+        waits.append(closed.until_at - now)
+        now = closed.until_at
+    assert waits == [round(wait_s * 1000), *(1_000 << strike for strike in range(8))]
+    assert waits[-1] <= POLICY.pauses[AccountState.UNAUTHORIZED].max_ms
 
 
 @pytest.mark.parametrize(
@@ -73,7 +85,7 @@ def test_a_named_time_is_honoured_to_the_millisecond(wait_s: float) -> None:
     ],
 )
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
-def test_without_a_named_time_it_waits_between_once_and_twice_and_grows_to_its_most(
+def test_threat_55_without_a_named_time_it_waits_between_once_and_twice_and_grows_to_its_most(
     error: AccountProblem, state: AccountState, chance: float
 ) -> None:
     closed, now, waits = Gate(), NOW, []
@@ -99,7 +111,7 @@ def test_a_second_refusal_of_those_that_began_before_is_no_second_strike() -> No
 
 @pytest.mark.parametrize("other", [QuotaExhausted("412"), Unauthorized("401"), Unreachable("reset"), limited()])
 @pytest.mark.parametrize("first", [limited(300.0), Unreachable("503", retry_after_s=300.0)])
-def test_no_other_refusal_shortens_a_promise(first: AccountProblem, other: AccountProblem) -> None:
+def test_threat_55_no_other_refusal_shortens_a_promise(first: AccountProblem, other: AccountProblem) -> None:
     promised = refused(Gate(), first)
     after = refused(promised, other, NOW + 5, is_submission=False)
     assert after.until_at >= promised.until_at
@@ -126,14 +138,14 @@ def test_a_longer_promise_replaces_a_shorter_and_not_the_other_way_round() -> No
     assert refused(promised, limited(10.0), NOW).until_at == NOW + 60 * S_
 
 
-def test_412_stops_submissions_and_not_polls() -> None:
+def test_threat_57_412_stops_submissions_and_not_polls() -> None:
     closed = refused(Gate(), QuotaExhausted("412"))
     assert gate.request_at(closed, NOW + 1) == NOW + 1
     assert may_submit_at(closed, NOW + 1) == closed.until_at
 
 
 @pytest.mark.parametrize("error", [Unauthorized("401"), Unreachable("down")])
-def test_nothing_is_sent_but_a_probe_while_the_key_or_the_service_is_bad(error: AccountProblem) -> None:
+def test_threat_46_58_nothing_is_sent_but_a_probe_while_the_key_or_the_service_is_bad(error: AccountProblem) -> None:
     closed = refused(Gate(), error)
     assert gate.request_at(closed, closed.until_at + MINUTE) is None
     assert may_submit_at(closed, closed.until_at + MINUTE) is None
@@ -152,7 +164,7 @@ def after_a_limit(strikes: int = 3) -> Gate:
     return gate.passed(closed, closed.until_at)
 
 
-def test_after_a_stop_one_canary_goes_and_no_second() -> None:
+def test_threat_56_after_a_stop_one_canary_goes_and_no_second() -> None:
     open_again = after_a_limit()
     assert gate.needs_canary(open_again)
     claimed = gate.claimed(open_again, 7, NOW + 5 * S_, POLICY)
@@ -196,7 +208,7 @@ def test_a_canary_that_is_refused_waits_longer() -> None:
 
 
 @pytest.mark.parametrize("rpm", [1, 5, 60, 1_000, 100_000])
-def test_no_minute_holds_more_submissions_than_allowed(rpm: int) -> None:
+def test_threat_56_no_minute_holds_more_submissions_than_allowed(rpm: int) -> None:
     policy, at, now, slots = Policy(requests_per_minute=rpm, max_in_flight=10**6), Gate(), NOW, []
     for number in range(2 * min(rpm, 200) + 2):
         now = gate.submit_at(at, now, 0, policy) or now
@@ -207,7 +219,7 @@ def test_no_minute_holds_more_submissions_than_allowed(rpm: int) -> None:
     assert all(later - earlier > least_ms for earlier, later in zip(slots, slots[window:], strict=False))
 
 
-def test_a_minute_of_60_takes_more_than_a_minute_so_that_a_late_packet_breaks_no_limit() -> None:
+def test_threat_56_a_minute_of_60_takes_more_than_a_minute_so_that_a_late_packet_breaks_no_limit() -> None:
     at = Gate()
     for number in range(60):
         at = gate.claimed(at, number, NOW, POLICY)
@@ -275,7 +287,7 @@ def test_a_lowered_rate_recovers_by_a_quarter_each_minute() -> None:
     assert at.rate is None
 
 
-def test_five_server_errors_in_a_row_open_the_breaker_and_an_answer_breaks_the_row() -> None:
+def test_threat_60_five_server_errors_in_a_row_open_the_breaker_and_an_answer_breaks_the_row() -> None:
     down, at = Unreachable("5 times"), Gate()
     for _ in range(gate.BREAKER_FAILURES - 1):
         at = gate.server_failed(at, NOW, down, chance=0.0, policy=POLICY)
@@ -313,7 +325,7 @@ def test_a_row_survives_json_and_fields_of_other_versions() -> None:
 
 
 @pytest.mark.parametrize("days", [-400, 400])
-def test_a_wall_clock_that_jumped_while_the_daemon_was_down_makes_no_wait_endless(days: int) -> None:
+def test_threat_78_a_wall_clock_that_jumped_while_the_daemon_was_down_makes_no_wait_endless(days: int) -> None:
     then = NOW + days * 86_400 * S_
     at = replace(
         refused(Gate(), limited(30.0), then),

@@ -55,6 +55,37 @@ def test_threat_61_any_other_word_means_in_progress_and_the_next_question_waits_
         made.running.clear()
 
 
+def test_threat_66_another_pairs_request_is_no_answer_and_ours_is_looked_up_by_its_reference() -> None:
+    """The service gave out the id of another pair: its video would have got this pair's name."""
+    made, now = answered(Request("r", "completed", "cw-of-another-pair", output_url="https://secret"))
+    assert (now.state, now.doubt_at) == (JobState.RENDERING, NOW)
+    (look_up,) = of(LookUp, tick(made, at=now.next_at))
+    tick(made, LookedUp(look_up, Request("ours", "processing", now.reference_id)))
+    assert (made.book.jobs[1].request_id, made.book.jobs[1].doubt_at) == ("ours", None)
+
+
+def test_threat_62_going_back_is_said_and_changes_nothing() -> None:
+    made, now = answered(Request("r", "queued"), request_status="processing")
+    assert (now.state, now.request_status) == (JobState.RENDERING, "queued")
+    assert [line.text for line in made.said if line.kind == "odd"] == ["job 1: went back from processing to queued"]
+
+
+def test_threat_68_one_answer_that_cannot_be_read_keeps_no_other_waiting() -> None:
+    """The round ends at it; as it always came first, nobody behind it was ever asked for."""
+    made = world(
+        *(
+            job(number, key=f"s{number}", state=JobState.RENDERING, request_id=f"r{number}", next_at=NOW)
+            for number in (1, 2)
+        )
+    )
+    first_asked = []
+    for _ in range(2):
+        (action,) = of(Poll, tick(made, at=made.now + 60 * S_))
+        first_asked.append(action.requests[0][1])
+        tick(made, Polled(action, {}, Transient("the answer is larger than 1 MiB", code="odd_answer")))
+    assert first_asked == ["r1", "r2"]
+
+
 def test_threat_61_an_unknown_word_is_said_once() -> None:
     made, _ = answered(Request("r", "upscaling"))
     (again,) = of(Poll, tick(made, at=NOW + 10 * S_))

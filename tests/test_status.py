@@ -7,10 +7,11 @@ import os
 from typing import Any
 
 from chamelaion_watch.core.gate import Gate
+from chamelaion_watch.core.messages import Submit
 from chamelaion_watch.core.model import AccountState, JobState, RootState
 from chamelaion_watch.core.world import Pause, World
 from chamelaion_watch.status import snapshot
-from tests.builders import NOW, folder_with, job, sweep, world
+from tests.builders import NOW, folder_with, job, of, sweep, tick, world
 
 
 def shown(made: World) -> dict[str, Any]:
@@ -43,6 +44,15 @@ def test_a_root_that_cannot_be_written_says_so() -> None:
     made.folders["a"].write_trouble = (RootState.FULL, "no space")
     (root,) = shown(made)["roots"]
     assert (root["state"], root["reason"]) == ("full", "no space")
+
+
+def test_threat_64_a_job_that_never_ends_is_shown_as_stuck_and_is_not_sent_again() -> None:
+    made = world(job(state=JobState.RENDERING, request_id="r", sent_at=1, accepted_at=NOW - 25 * 3_600_000))
+    for hour in range(5):
+        assert of(Submit, tick(made, at=NOW + hour * 3_600_000)) == []
+    (line,) = shown(made)["pairs"]
+    assert line["state"] == "rendering"
+    assert "stuck? rendering for 29 h; ask the service about request r" in line["reason"]
 
 
 def test_every_open_pair_has_a_line_with_a_state_and_a_reason() -> None:
@@ -82,7 +92,7 @@ def test_a_job_whose_pair_is_gone_is_still_shown() -> None:
     assert [line["job"] for line in shown(made)["pairs"]] == [1]
 
 
-def test_names_that_are_no_text_are_escaped() -> None:
+def test_threat_38_39_names_that_are_no_text_are_escaped() -> None:
     bad = os.fsdecode(b"caf\xe9\x1b[31m")
     made = world(job(key=bad, name=bad))
     text = json.dumps(snapshot(made, pid=7, started_at=NOW), ensure_ascii=False)

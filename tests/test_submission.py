@@ -114,14 +114,14 @@ def test_the_account_is_not_what_doubt_is_about() -> None:
     assert (now.state, now.doubt_at) == (JobState.SUBMITTING, NOW)
 
 
-def test_rejected_it_fails_and_leaves_no_mark_of_having_been_sent() -> None:
+def test_threat_59_rejected_it_fails_and_leaves_no_mark_of_having_been_sent() -> None:
     made, action = sending()
     now = failed(made, action, Rejected("video file is required", http_status=400))
     assert (now.state, now.code, now.http_status, now.sent_at) == (JobState.FAILED, "rejected", 400, None)
 
 
 @pytest.mark.parametrize("error", [RESET, Transient("stalled", code="stalled"), WatchError("a bug")])
-def test_what_broke_before_the_last_piece_is_tried_again_and_then_fails(error: WatchError) -> None:
+def test_threat_60_what_broke_before_the_last_piece_is_tried_again_and_then_fails(error: WatchError) -> None:
     made, action = sending()
     for tries in range(1, submission.MAX_TRIES):
         now = failed(made, action, error)
@@ -137,7 +137,7 @@ def test_what_broke_before_the_last_piece_is_tried_again_and_then_fails(error: W
     assert (now.state, now.sent_at) == (JobState.FAILED, None)
 
 
-def test_a_503_that_names_a_time_is_taken_at_its_word_by_everybody() -> None:
+def test_threat_60_a_503_that_names_a_time_is_taken_at_its_word_by_everybody() -> None:
     made, action = sending(job(2, key="s2"))
     failed(made, action, Transient("503", http_status=503, retry_after_s=120.0))
     requests = (Submit, LookUp, Poll, ProbeAccount)
@@ -149,6 +149,23 @@ def test_waits_grow_and_are_spread() -> None:
     waits = [submission.retry_wait(tries, 0.0) for tries in range(1, 9)]
     assert waits == [10_000, 20_000, 40_000, 80_000, 160_000, 320_000, 600_000, 600_000]
     assert submission.retry_wait(1, 0.5) == 15_000
+
+
+def test_threat_17_a_source_that_cannot_be_read_is_not_tried_for_ever() -> None:
+    """A bad sector behind gigabytes: each try costs them all again."""
+    made, action = sending()
+    error = InputProblem("s1.mp4: cannot be read: Input/output error", code="input_unreadable")
+    for tries in range(1, submission.MAX_TRIES):
+        now = failed(made, action, error)
+        assert (now.state, now.tries, now.sent_at) == (JobState.QUEUED, tries, None)
+        assert made.folders["a"].files["s1.mp4"].source is None
+        made.folders["a"] = world(job()).folders["a"]  # it settled again
+        made.checked.add(1)
+        made.running.clear()
+        made.now = now.next_at or 0
+        (action,) = of(Submit, tick(made))
+    now = failed(made, action, error)
+    assert (now.state, now.code) == (JobState.FAILED, "input_unreadable")
 
 
 def test_a_source_that_changed_is_looked_at_again_and_costs_no_try() -> None:
@@ -211,7 +228,7 @@ def test_bytes_that_move_extend_the_promise_and_nothing_else_does() -> None:
 # -- doubt --------------------------------------------------------------------------------------------
 
 
-def test_a_doubt_is_looked_up_at_0_2_5_15_30_and_then_each_30_seconds_until_the_grace_is_over() -> None:
+def test_threat_47_48_a_doubt_is_looked_up_at_0_2_5_15_30_and_then_each_30_seconds_until_the_grace_is_over() -> None:
     made, action = sending()
     failed(made, action, RESET, may_be_taken=True)
     asked = look_ups(made, 200 * S_)
@@ -225,14 +242,14 @@ def test_a_doubt_is_looked_up_at_0_2_5_15_30_and_then_each_30_seconds_until_the_
     assert (now.state, now.tries, now.sent_at, now.doubt_at) == (JobState.QUEUED, 1, None, None)
 
 
-def test_nothing_is_sent_while_in_doubt() -> None:
+def test_threat_47_nothing_is_sent_while_in_doubt() -> None:
     made, action = sending()
     failed(made, action, RESET, may_be_taken=True)
     for seconds in range(0, 119, 7):
         assert of(Submit, tick(made, at=NOW + seconds * S_)) == []
 
 
-def test_a_hit_ends_the_doubt_at_once_and_is_polled_at_once() -> None:
+def test_threat_47_a_hit_ends_the_doubt_at_once_and_is_polled_at_once() -> None:
     made, action = sending()
     (first,) = of(LookUp, tick(made, SubmitFailed(action, RESET, may_be_taken=True)))
     tick(made, LookedUp(first, None))
@@ -242,7 +259,7 @@ def test_a_hit_ends_the_doubt_at_once_and_is_polled_at_once() -> None:
     assert made.accepted_today() == 1
 
 
-def test_a_404_just_before_the_grace_is_over_is_not_believed() -> None:
+def test_threat_48_a_404_just_before_the_grace_is_over_is_not_believed() -> None:
     made, action = sending()
     (look_up,) = of(LookUp, tick(made, SubmitFailed(action, RESET, may_be_taken=True)))
     tick(made, LookedUp(look_up, None), at=NOW + 2 * S_)
@@ -252,7 +269,7 @@ def test_a_404_just_before_the_grace_is_over_is_not_believed() -> None:
     assert made.book.of(JobState.QUEUED)
 
 
-def test_the_only_404_is_not_believed_however_late_it_comes() -> None:
+def test_threat_48_the_only_404_is_not_believed_however_late_it_comes() -> None:
     """Every look-up of the grace failed, and then a server that is unwell says 404 once: that paid twice."""
     made, action = sending()
     (look_up,) = of(LookUp, tick(made, SubmitFailed(action, RESET, may_be_taken=True)))
@@ -318,18 +335,18 @@ def recovered(**changes: Any) -> tuple[World, Job]:
     return made, made.book.jobs[1]
 
 
-def test_what_cannot_have_been_whole_goes_back_to_the_queue() -> None:
+def test_threat_01_what_cannot_have_been_whole_goes_back_to_the_queue() -> None:
     _, now = recovered(tries=3)
     assert (now.state, now.sent_at, now.tries) == (JobState.QUEUED, None, 4)
 
 
-def test_a_pair_in_whose_upload_the_daemon_ends_again_and_again_is_set_aside() -> None:
+def test_threat_10_a_pair_in_whose_upload_the_daemon_ends_again_and_again_is_set_aside() -> None:
     made, now = recovered(tries=submission.MAX_TRIES - 1)
     assert (now.state, now.code, now.sent_at) == (JobState.FAILED, "poisonous", None)
     assert of(Submit, tick(made)) == []
 
 
-def test_what_may_have_been_whole_is_in_doubt_from_the_restart_on() -> None:
+def test_threat_02_what_may_have_been_whole_is_in_doubt_from_the_restart_on() -> None:
     made, now = recovered(finishing_at=NOW - 5 * S_, doubt_at=NOW - 4 * S_)
     assert (now.state, now.doubt_at) == (JobState.SUBMITTING, NOW)
     assert of(LookUp, tick(made))

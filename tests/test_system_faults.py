@@ -39,6 +39,11 @@ ON_SUBMIT: dict[str, list[dict[str, Any]]] = {
     "lost before": [{"kind": "lost_before"}],
     "refused once": [{"kind": "status", "status": 500}],
     "created and 500": [{"kind": "created_500"}],
+    "reset": [{"kind": "reset_late"}],
+    "silence": [{"kind": "stall", "create": True, "seconds": 2}],
+    "bad gateway": [{"kind": "created_500", "status": 504}],
+    "cut answer": [{"kind": "broken_json", "create": True}],
+    "a page for an answer": [{"kind": "html", "create": True}],
 }
 ON_MEDIA = {
     "expired": [{"kind": "expired"}],
@@ -162,13 +167,13 @@ def traps(at: Rig) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("name", ["plain", *ON_SUBMIT])
-def test_whatever_happens_to_an_answer_the_pair_is_submitted_once(town: Town, name: str) -> None:
+def test_threat_47_48_whatever_happens_to_an_answer_the_pair_is_submitted_once(town: Town, name: str) -> None:
     assert [one["reference_id"] for one in town.service["submissions"]].count(town.references[name]) == 1
     assert describe(town.output(name)).has_audio
 
 
 @pytest.mark.parametrize("name", ON_MEDIA)
-def test_whatever_happens_to_a_link_the_output_is_whole(town: Town, name: str) -> None:
+def test_threat_72_73_74_whatever_happens_to_a_link_the_output_is_whole(town: Town, name: str) -> None:
     assert describe(town.output(name)).duration_s > 0.9
     assert [one["reference_id"] for one in town.service["submissions"]].count(town.references[name]) == 1
 
@@ -190,7 +195,7 @@ def test_sources_are_untouched_and_nothing_is_left_over(town: Town) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_name_gets_its_output(town: Town, name: str) -> None:
+def test_threat_38_39_40_a_hostile_name_gets_its_output(town: Town, name: str) -> None:
     path = town.output(name)
     assert path.parent == town.at.drop
     assert describe(path).has_video
@@ -198,7 +203,7 @@ def test_a_hostile_name_gets_its_output(town: Town, name: str) -> None:
     assert not (town.at.home / "owned").exists()
 
 
-def test_the_log_is_one_plain_line_per_event_whatever_the_names(town: Town) -> None:
+def test_threat_38_the_log_is_one_plain_line_per_event_whatever_the_names(town: Town) -> None:
     for line in (town.at.home / "daemon.log").read_bytes().split(b"\n")[:-1]:
         text = line.decode()  # strictly
         assert LINE.match(text), text
@@ -206,7 +211,7 @@ def test_the_log_is_one_plain_line_per_event_whatever_the_names(town: Town) -> N
     assert "Traceback" not in town.log
 
 
-def test_links_fifos_sockets_and_folders_are_never_opened_and_named_once(town: Town) -> None:
+def test_threat_36_37_links_fifos_sockets_and_folders_are_never_opened_and_named_once(town: Town) -> None:
     assert not [path for path in town.opened if Path(path).name in {"secret.mp4", "link.mp4", "fifo.mp4", "socket.mp4"}]
     assert any(path.endswith("plain.mp4") for path in town.opened)  # or this would prove nothing
     for name in ("link.mp4", "fifo.mp4", "socket.mp4"):
@@ -216,7 +221,7 @@ def test_links_fifos_sockets_and_folders_are_never_opened_and_named_once(town: T
 # -- secrets ------------------------------------------------------------------------------------------
 
 
-def test_the_key_and_signed_links_are_told_to_nobody(town: Town) -> None:
+def test_threat_81_82_the_key_and_signed_links_are_told_to_nobody(town: Town) -> None:
     queries = {entry["query"] for entry in town.service["log"] if entry["endpoint"] == "media"}
     signatures = {value for query in queries for value in re.findall(r"sig=([^&]+)", query)}
     assert len(signatures) >= len(town.stems)
@@ -234,7 +239,7 @@ def test_the_key_and_signed_links_are_told_to_nobody(town: Town) -> None:
 
 
 @side_by_side
-def test_a_full_disk_keeps_the_paid_result_and_takes_it_later() -> None:
+def test_threat_14_a_full_disk_keeps_the_paid_result_and_takes_it_later() -> None:
     with out_folder() as (at, sandbox, out):
         with (out / "filler").open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, 8 * 2**20)
@@ -244,7 +249,7 @@ def test_a_full_disk_keeps_the_paid_result_and_takes_it_later() -> None:
 
 
 @side_by_side
-def test_a_read_only_output_folder_keeps_the_paid_result_and_takes_it_later() -> None:
+def test_threat_18_a_read_only_output_folder_keeps_the_paid_result_and_takes_it_later() -> None:
     with out_folder() as (at, sandbox, out):
         subprocess.run(["mount", "-o", "remount,ro", out], check=True)
         undelivered(at, out, "read_only")
@@ -291,7 +296,7 @@ def delivered_later(at: Rig, sandbox: Any, out: Path) -> None:
 
 
 @side_by_side
-def test_room_that_is_made_while_it_runs_is_noticed() -> None:
+def test_threat_14_room_that_is_made_while_it_runs_is_noticed() -> None:
     with out_folder() as (at, sandbox, out):
         with (out / "filler").open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, 8 * 2**20)
@@ -304,7 +309,7 @@ def test_room_that_is_made_while_it_runs_is_noticed() -> None:
 
 
 @side_by_side
-def test_without_room_for_the_ledger_nothing_is_submitted() -> None:
+def test_threat_15_without_room_for_the_ledger_nothing_is_submitted() -> None:
     with life() as (at, sandbox), mounted(at.home / "state", "1m") as state:
         with at.daemon():
             eventually(is_watching(at), 20)
@@ -321,7 +326,7 @@ def test_without_room_for_the_ledger_nothing_is_submitted() -> None:
 
 
 @side_by_side
-def test_a_lost_ledger_pays_for_nothing_again() -> None:
+def test_threat_12_a_lost_ledger_pays_for_nothing_again() -> None:
     with life() as (at, sandbox):
         for seed in (1, 2, 3):
             drop(at.drop, f"scene{seed}", seed=seed)

@@ -53,7 +53,7 @@ def secured(request: pytest.FixtureRequest) -> Certificate | None:
 # -- reaching the service -----------------------------------------------------------------------------
 
 
-def test_a_refused_connection_says_so() -> None:
+def test_threat_46_a_refused_connection_says_so() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -64,7 +64,7 @@ def test_a_refused_connection_says_so() -> None:
     assert not upload.is_finished
 
 
-def test_a_name_without_an_address_says_so() -> None:
+def test_threat_46_a_name_without_an_address_says_so() -> None:
     name = "a" * 64 + ".invalid"  # a label too long for any resolver to send out
     with pytest.raises(Unreachable, match="cannot find the address") as caught:
         api_for(f"http://{name}").me()
@@ -79,7 +79,7 @@ def test_a_name_without_an_address_says_so() -> None:
         ("DNS:localhost", "20991231235959Z", "for another name"),
     ],
 )
-def test_a_wrong_certificate_says_what_to_do(
+def test_threat_46_a_wrong_certificate_says_what_to_do(
     folder: Path, certificate: Certificate, name: str, end: str, words: str
 ) -> None:
     wrong = make_certificate(folder / f"{name}{end}".replace(":", "_"), name, end=end)
@@ -88,14 +88,14 @@ def test_a_wrong_certificate_says_what_to_do(
     assert caught.value.code == "tls"
 
 
-def test_an_unknown_authority_says_what_to_do(certificate: Certificate) -> None:
+def test_threat_46_an_unknown_authority_says_what_to_do(certificate: Certificate) -> None:
     message = r"set api\.ca_file"
     with Origin(take_everything, certificate) as origin, pytest.raises(Unreachable, match=message) as caught:
         api_for(origin.url, None).me()
     assert caught.value.code == "tls"
 
 
-def test_a_port_without_tls_says_so(certificate: Certificate) -> None:
+def test_threat_46_a_port_without_tls_says_so(certificate: Certificate) -> None:
     def handle(connection: Connection) -> None:
         connection.sock.recv(100)
         connection.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -113,7 +113,8 @@ def test_an_unusable_ca_file_is_a_config_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://x/api", "https:///api", "https://u:p@x/api", "https://x/api?a=b", "https://x:port/api"]
+    "url",
+    ["ftp://x/api", "https:///api", "https://u:p@x/api", "https://x/api?a=b", "https://x:port/api", "https://xn--a/"],
 )
 def test_an_unusable_base_url_is_a_config_error(url: str) -> None:
     with pytest.raises(ConfigError, match=r"api\.base_url") as caught:
@@ -189,7 +190,7 @@ def proxied(origin: Origin, url: str, certificate: Certificate | None = None, us
     return Api(base_url=url, key=lambda: "secret-key", ca_file=ca_file, proxies=proxies)
 
 
-def test_a_forward_proxy_gets_the_whole_address() -> None:
+def test_threat_54_a_forward_proxy_gets_the_whole_address() -> None:
     targets: list[str] = []
 
     def handle(connection: Connection) -> None:
@@ -222,7 +223,7 @@ def test_a_tunnel_carries_tls_to_the_service(folder: Path, certificate: Certific
 @pytest.mark.parametrize(
     "reply", [b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", b"", b"garbage\r\n\r\n"]
 )
-def test_a_proxy_that_gives_no_way_is_unreachable(reply: bytes) -> None:
+def test_threat_54_a_proxy_that_gives_no_way_is_unreachable(reply: bytes) -> None:
     def handle(connection: Connection) -> None:
         connection.head()
         connection.send(reply)
@@ -233,7 +234,7 @@ def test_a_proxy_that_gives_no_way_is_unreachable(reply: bytes) -> None:
     assert "hidden" not in str(caught.value)
 
 
-def test_the_environment_names_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threat_54_the_environment_names_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     targets: list[str] = []
 
     def handle(connection: Connection) -> None:

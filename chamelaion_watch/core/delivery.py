@@ -94,6 +94,8 @@ def _try_later(world: World, job: Job, error: WatchError) -> None:
         return
     # An old link only needs a fresh one, which comes with the next try: no long wait for the first few.
     wait = 1000 * tries if isinstance(error, LinkExpired) else retry_wait(tries, world.chance) // 5
+    if isinstance(error, Transient) and error.retry_after_s is not None:
+        wait = max(wait, round(error.retry_after_s * 1000))
     world.change(job, tries=tries, next_at=world.now + wait)
 
 

@@ -10,7 +10,7 @@ decrease). After a stop one canary goes first; a herd never does.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chamelaion_watch.core.errors import AccountProblem, QuotaExhausted, Throttled, Unauthorized
@@ -20,6 +20,7 @@ from chamelaion_watch.core.policy import Policy
 MINUTE_MS = 60_000
 PACE_MARGIN = 1.02  # a little slower than allowed: the way to the service stretches and squeezes the distances
 BREAKER_FAILURES = 5  # 5xx in a row, over all jobs, before the service counts as unreachable
+FIRST_DOUBT_MS = 1_000  # the least wait for the second refusal in a row, whatever the server names; then it doubles
 RAISE_AFTER_MS = 300_000  # how long a lowered in-flight limit stands before one more is tried
 
 
@@ -60,7 +61,7 @@ def from_row(row: dict[str, Any]) -> Gate:
 
 def to_row(gate: Gate) -> dict[str, Any]:
     """Return the gate as plain data for the ledger; who was the canary dies with the process."""
-    return asdict(replace(gate, canary=None))
+    return {name: getattr(gate, name) for name in Gate.__slots__} | {"canary": None}
 
 
 # -- questions ----------------------------------------------------------------------------------------
@@ -176,7 +177,7 @@ def refused(
     strikes = gate.strikes if is_echo else gate.strikes + 1
     growth = policy.pauses[state].at(strikes)
     promised = None if error.retry_after_s is None else round(error.retry_after_s * 1000)
-    wait_ms = promised if promised is not None else round(growth * (1 + chance))
+    wait_ms = round(growth * (1 + chance)) if promised is None else max(promised, _least_ms(strikes, growth))
     until = now + wait_ms
     if is_echo:
         until = max(until, gate.until_at) if promised is not None else gate.until_at
@@ -250,6 +251,11 @@ def _state_of(error: AccountProblem) -> AccountState:
             return AccountState.UNAUTHORIZED
         case _:
             return AccountState.UNREACHABLE
+
+
+def _least_ms(strikes: int, growth: int) -> int:
+    """How soon a named time is believed: a server that says "0 s" each time would be asked as fast as it answers."""
+    return min(growth, FIRST_DOUBT_MS << min(strikes - 2, 20)) if strikes > 1 else 0
 
 
 def _opened(gate: Gate, now: Millis) -> Gate:

@@ -28,7 +28,7 @@ def polled(world: World, event: Polled) -> None:
     if event.error is not None:
         request_failed(world, event.error)
     unanswered = [job_id for job_id, _ in event.action.requests if job_id not in event.answers]
-    for job_id in unanswered:
+    for job_id in unanswered[1:] + unanswered[:1]:  # who stopped the round is asked last in the next
         if job := world.job(job_id, JobState.RENDERING):
             _ask_later(world, job)
 
@@ -55,6 +55,9 @@ def slowness(job: Job, now: int) -> str | None:
 
 
 def _answer(world: World, job: Job, request: Request | None) -> None:
+    if request is not None and request.reference_id not in (None, job.reference_id):
+        world.say("odd", f"job {job.id}: request {request.id} is of another pair: looked up anew", job=job)
+        request = None
     if request is None:
         # The next question goes by reference_id; only a 404 to that, for the whole grace, makes it doubtful.
         world.change(job, doubt_at=job.doubt_at or world.now, next_at=world.now + 1000)
@@ -72,6 +75,8 @@ def _answer(world: World, job: Job, request: Request | None) -> None:
 def _still_running(world: World, job: Job, request: Request) -> None:
     if request.status != job.request_status and request.status not in set(RequestStatus):
         world.say("odd", f"job {job.id}: unknown status {request.status[:40]!r}, taken as in progress", job=job)
+    if (job.request_status, request.status) == (RequestStatus.PROCESSING, RequestStatus.QUEUED):
+        world.say("odd", f"job {job.id}: went back from processing to queued", job=job)
     _ask_later(world, world.change(job, request_status=request.status, doubt_at=None))
 
 

@@ -59,6 +59,9 @@ def submit_failed(world: World, event: SubmitFailed) -> None:
             _fail(world, job, error)
         case AccountProblem() if not (isinstance(error, Unreachable) and event.may_be_taken):
             _release(world, job, tries=job.tries)
+        case InputProblem() if error.code == "input_unreadable":  # a bad disk: not for ever, and a person must know
+            _blame_sources(world, job, error)
+            _try_later(world, job, error)
         case InputProblem() | OutputProblem() | RootProblem():
             _blame_sources(world, job, error)
             _release(world, job, tries=job.tries)

@@ -18,6 +18,8 @@ import httpx
 from chamelaion_watch.core.errors import Rejected, Unreachable
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST = ipaddress.ip_network("2000::/3")  # all that is routed on the internet; `is_global` knows only exceptions
+_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")  # where a cloud has its metadata; old Pythons call it global
 
 AddressCheck = Callable[[str], bool]
 
@@ -55,9 +57,8 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
-        if ip.is_site_local:
-            return False
-    return ip.is_global and not ip.is_multicast
+        return ip in _UNICAST and ip.is_global
+    return ip.is_global and not ip.is_multicast and ip not in _PROTOCOLS
 
 
 def has_private_address(host: str) -> bool:
@@ -71,7 +72,7 @@ def has_private_address(host: str) -> bool:
 def check_literal(host: str, is_allowed: AddressCheck) -> None:
     """Raise Rejected `output_url_refused` if `host` is a forbidden address, however spelled (`127.1`, `0x7f000001`)."""
     try:
-        literal = addresses_of(host, flags=socket.AI_NUMERICHOST)
+        literal = addresses_of(host.removesuffix("."), flags=socket.AI_NUMERICHOST)
     except OSError:
         return
     if not any(is_allowed(address.literal) for address in literal):
@@ -115,6 +116,7 @@ def proxy_for(url: httpx.URL, proxies: Mapping[str, str]) -> httpx.Proxy | None:
 
 
 def _is_exempt(host: str, port: int, no_proxy: str) -> bool:
+    host = host.removesuffix(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
     address = _literal(host)

@@ -6,6 +6,7 @@ are made printable and short, ids must look like ids, and only JSON counts as th
 
 from __future__ import annotations
 
+import datetime as dt
 import email.utils
 import json
 import re
@@ -31,6 +32,8 @@ _NUMBER = re.compile(r"[+-]?\d{1,400}(\.\d{1,20})?", re.ASCII)
 _MAX_STATUS_CHARS = 64
 _MAX_URL_CHARS = 16 * 1024
 _SERVER_ERRORS = frozenset({408, 409, 425})  # and all from 500 on
+_REFUSALS = frozenset({413, 415, 422})  # of these files, whoever says so: a proxy has its own limits
+_CONTRADICTION = object()
 
 JsonObject = dict[str, Any]
 
@@ -114,7 +117,7 @@ def refusal(answer: Answer, *, now: float, is_submission: bool = False, is_looku
 
     Only a submission can be rejected: a 400 for a poll is nothing that a paid job should die of. And only the
     service's own JSON can say that it does not know a request (which may lead to a second payment), or that it
-    rejects one with 400 or 404: a web page from something in between cannot.
+    rejects one: a web page from something in between cannot, unless these files are too much for it (`_REFUSALS`).
     """
     status, text = answer.status, _error_text(answer)
     asked = asked_wait_s(answer.headers, now)
@@ -134,7 +137,7 @@ def refusal(answer: Answer, *, now: float, is_submission: bool = False, is_looku
         return Transient(message, code="server_error", http_status=status, retry_after_s=wait_s)
     if status == 404 and is_lookup and text:  # noqa: PLR2004
         return NotFound(text, http_status=status)
-    if is_submission and (text or status not in (400, 404)):
+    if is_submission and status >= 400 and (text or status in _REFUSALS):  # noqa: PLR2004
         return Rejected(text or f"the service refuses these files ({status})", http_status=status)
     message = f"unexpected answer {status} from what should be the service: check api.base_url{more}"
     return Transient(message, code="odd_answer" if text else "not_the_service", http_status=status)
@@ -190,9 +193,17 @@ def _error_text(answer: Answer) -> str:
 
 def _json(content: bytes) -> object:
     try:
-        return json.loads(content)
+        return json.loads(content, object_pairs_hook=_unambiguous)
     except (ValueError, RecursionError):  # ValueError also covers bad UTF-8 and numbers of thousands of digits
         return None
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> JsonObject:
+    """An object; a key that stands there twice with different values has none that anybody could use."""
+    found: JsonObject = {}
+    for name, value in pairs:
+        found[name] = value if name not in found or found[name] == value else _CONTRADICTION
+    return found
 
 
 def _count(found: object, default: int) -> int:
@@ -205,6 +216,9 @@ def _number(text: str | None) -> float | None:
 
 def _instant(text: str | None) -> float | None:
     try:
-        return email.utils.parsedate_to_datetime(text).timestamp() if text else None
+        if not text:
+            return None
+        found = email.utils.parsedate_to_datetime(text)
+        return (found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp()  # a date of HTTP is always GMT
     except (ValueError, TypeError, OverflowError):
         return None

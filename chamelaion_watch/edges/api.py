@@ -234,9 +234,10 @@ def _read_if_it_comes(response: httpx.Response) -> bytes:
 def _base(text: str) -> httpx.URL:
     try:
         url = httpx.URL(text.rstrip("/"))
+        host = url.host  # decoded here, which may fail
     except (httpx.InvalidURL, ValueError) as error:
         raise ConfigError([f"api.base_url: not an address: {printable(text)}"]) from error
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
+    if url.scheme not in ("http", "https") or not host or url.userinfo or url.query or url.fragment:
         raise ConfigError(["api.base_url: must be https://HOST/PATH, without user name, query or fragment"])
     return url
 

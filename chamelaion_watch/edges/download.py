@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,11 +18,14 @@ from typing import Protocol
 import httpx
 
 from chamelaion_watch.core.errors import LinkExpired, Rejected, Transient, Unreachable
+from chamelaion_watch.core.text import printable
 from chamelaion_watch.edges.answers import asked_wait_s, capped_s
+from chamelaion_watch.edges.stream import Deadline
 from chamelaion_watch.edges.transport import Timeouts
 
 MAX_REDIRECTS = 5
 _MAX_RESUMES = 3  # within one fetch, and only while bytes arrive; the caller's back-off does the rest
+_LEAST_BYTES_PER_S = 1024  # below that a small result takes days, and holds the place of others
 _HEAD_BYTES = 12  # box size, `ftyp`, brand
 _BROKEN = frozenset({"connection_reset", "timed_out", "cut"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -31,6 +35,8 @@ _PARTIAL = 206
 _RANGE_REFUSED = 416
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _STRONG_ETAG = re.compile(r'"[!#-~]{1,256}"')
+_HOST = re.compile(rb"[a-z0-9_][a-z0-9._-]*|[0-9a-f:.]*:[0-9a-f:.]*")  # a name as DNS has it, or IPv6 without a zone
+_MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ class Sink(Protocol):
 
 def redacted(url: httpx.URL) -> str:
     """What may be shown of a URL: no query, for it may be a signature, and no credentials."""
-    return f"{url.scheme}://{url.host}{url.path}"[:200]
+    return printable(f"{url.scheme}://{url.host}{url.path}", 200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,7 @@ class Downloader:
             return transfer.finish()
         with self._opened(url, transfer) as response:
             transfer.begin(response)
-            transfer.copy(response.iter_raw())
+            transfer.copy(_flowing(response.iter_raw(), self.timeouts.progress_s))
             return transfer.finish()
 
     @contextlib.contextmanager
@@ -124,7 +130,9 @@ class Downloader:
 
     def _follow(self, url: httpx.URL, headers: dict[str, str]) -> httpx.Response:
         for _ in range(MAX_REDIRECTS + 1):
-            response = self.transport.handle_request(self._request(url, headers))
+            deadline = Deadline(self.timeouts.answer_s)  # for the head: the body may take as long as it moves
+            response = self.transport.handle_request(self._request(url, headers, deadline))
+            deadline.lift()
             if response.status_code not in _REDIRECTS:
                 return response
             response.close()
@@ -133,11 +141,11 @@ class Downloader:
             url = self._checked(location, base=url)
         raise _refused(url, f"it was redirected more than {MAX_REDIRECTS} times")
 
-    def _request(self, url: httpx.URL, headers: dict[str, str]) -> httpx.Request:
+    def _request(self, url: httpx.URL, headers: dict[str, str], deadline: Deadline) -> httpx.Request:
         times = self.timeouts
         timeout = {"connect": times.connect_s, "read": times.progress_s, "write": times.progress_s}
         own = {"User-Agent": self.user_agent, "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
-        return httpx.Request("GET", url, headers=own | headers, extensions={"timeout": timeout})
+        return httpx.Request("GET", url, headers=own | headers, extensions={"timeout": timeout, "deadline": deadline})
 
     def _trouble(self, response: httpx.Response, url: httpx.URL) -> LinkExpired | Transient:
         status = response.status_code
@@ -155,16 +163,20 @@ class Downloader:
     def _checked(self, text: str, *, base: httpx.URL | None = None) -> httpx.URL:
         try:
             url = base.join(text) if base else httpx.URL(text)
+            redacted(url)  # decodes the host's name, which may fail
         except (httpx.InvalidURL, ValueError) as error:
             raise Rejected(
                 "the service names a result at an address that is none", code="output_url_refused"
             ) from error
-        if url.scheme != "https" and not (url.scheme == "http" and self.is_http_allowed):
+        may_be_http = self.is_http_allowed and not (base and base.scheme == "https")
+        if url.scheme != "https" and not (url.scheme == "http" and may_be_http):
             raise _refused(url, f"{url.scheme or 'no'}:// is not https://")
         if url.userinfo:
             raise _refused(url, "it carries a user name")
-        if not url.host:
+        if not _HOST.fullmatch(url.raw_host):
             raise _refused(url, "it names no host")
+        if url.port is not None and not 0 < url.port <= _MAX_PORT:
+            raise _refused(url, "its port is none")
         return url
 
 
@@ -279,6 +291,20 @@ def _length(response: httpx.Response) -> int | None:
     if "content-length" not in response.headers:
         raise Transient("the media host does not say how long the result is", code="no_length")
     return int(response.headers["content-length"])
+
+
+def _flowing(chunks: Iterator[bytes], within_s: float) -> Iterator[bytes]:
+    """The same bytes as long as they flow. Raises Transient `timed_out` for a drip, seen over `within_s` of waiting."""
+    waited_s, count, asked_at = 0.0, 0, time.monotonic()
+    for chunk in chunks:
+        waited_s += time.monotonic() - asked_at
+        count += len(chunk)
+        yield chunk
+        if waited_s >= within_s:
+            if count < waited_s * _LEAST_BYTES_PER_S:
+                raise Transient(f"only {count} bytes came in {waited_s:.0f} s: too slow", code="timed_out")
+            waited_s, count = 0.0, 0
+        asked_at = time.monotonic()
 
 
 def _checked_video(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -26,7 +26,7 @@ from chamelaion_watch.edges.addresses import reason_of
 
 PIECE_BYTES = 256 * 1024  # 0.98 of curl over TLS; larger gains 5 %, smaller hears no sooner
 _READ_BYTES = 64 * 1024
-_EARLY_ANSWER_S = 10.0  # for the rest of an answer whose first bytes came while we were sending
+_EARLY_ANSWER_S = 10.0  # for an answer, or its rest, once nothing more can be sent
 _LOOK_S = 1.0  # how often a full send queue is measured
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux
 _Secure: TypeAlias = "Callable[[socket.socket, ssl.SSLContext, str | None, float | None], Stream]"
@@ -36,7 +36,7 @@ _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?
 
 
 class Deadline:
-    """The instant by which an exchange must be over; it only ever comes closer."""
+    """The instant by which an exchange must be over; it only ever comes closer, or is lifted."""
 
     def __init__(self, seconds: float = math.inf) -> None:
         self._until = time.monotonic() + seconds
@@ -44,6 +44,10 @@ class Deadline:
     def within(self, seconds: float) -> None:
         """No later than `seconds` from now."""
         self._until = min(self._until, time.monotonic() + seconds)
+
+    def lift(self) -> None:
+        """No longer; what each step of the exchange may take is another matter."""
+        self._until = math.inf
 
     def left_s(self, timeout: float | None = None) -> float:
         """Seconds that may still be waited, `timeout` at most, never negative."""
@@ -146,10 +150,9 @@ class Stream(httpcore.NetworkStream):
             while (data := self._receive(_READ_BYTES)) is not None:
                 self._stash += data
                 if not data or has_final_answer(self._stash):
-                    self._deadline.within(_EARLY_ANSWER_S)
-                    raise httpcore.WriteError("the server answered or left before it had everything")
+                    raise self._cannot_send("the server answered or left before it had everything")
         except OSError as error:
-            raise httpcore.WriteError(reason_of(error)) from error
+            raise self._cannot_send(reason_of(error)) from error
 
     def _send(self, piece: memoryview, timeout: float | None) -> int:
         while True:
@@ -160,8 +163,13 @@ class Stream(httpcore.NetworkStream):
             except (BlockingIOError, ssl.SSLWantWriteError):
                 self._await_movement(select.POLLIN | select.POLLOUT, timeout)
             except OSError as error:
-                raise httpcore.WriteError(reason_of(error)) from error
+                raise self._cannot_send(reason_of(error)) from error
             self._heed()
+
+    def _cannot_send(self, why: str) -> httpcore.WriteError:
+        """Nothing more can be sent: an answer comes soon or never, for the server may still wait for the rest."""
+        self._deadline.within(_EARLY_ANSWER_S)
+        return httpcore.WriteError(why)
 
     def _await_movement(self, events: int, timeout: float | None) -> None:
         """Until the socket is ready; the queue is measured as well, for a big one on a slow line is ready rarely."""
