@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from loguru import logger
 
@@ -76,6 +77,8 @@ class RootWork:
     def claim(self) -> None:
         """Write our sentinel; raises RootProblem if another ledger was faster."""
         mounts.claim_root(self.path, self._ledger_id, socket.gethostname(), now=self._clock.now())
+        if self._known is not None:  # not before: a claim that failed must not make the folder count as unmounted
+            self._known = replace(self._known, has_sentinel=True)
 
     def require_well(self) -> None:
         """Raise RootProblem unless the root is well right now: a share may go between a scan and a write."""
@@ -84,7 +87,10 @@ class RootWork:
             raise RootProblem(report.reason, root_state=report.state)
 
     def _inspect(self) -> RootFacts:
-        report = mounts.inspect_root(self.path, ledger_id=self._ledger_id, known=self._known)
+        known = self._known
+        report = mounts.inspect_root(self.path, ledger_id=self._ledger_id, known=known)
+        if self._known is not known:  # claimed while we looked: look again, or it would be claimed twice
+            report = mounts.inspect_root(self.path, ledger_id=self._ledger_id, known=self._known)
         mount = report.mount
         state, reason = report.state, report.reason
         if state is RootState.OK and report.is_read_only and not self.policy.output.startswith("../"):
@@ -103,7 +109,7 @@ class RootWork:
             has_events=state is RootState.OK and self._watch(mount),
         )
         if facts.state is RootState.OK and mount is not None:
-            has_sentinel = facts.has_sentinel or facts.may_claim or bool(self._known and self._known.has_sentinel)
+            has_sentinel = facts.has_sentinel or bool(self._known and self._known.has_sentinel)
             files = self._known.known_files if self._known else ()
             self._known = mounts.KnownRoot(mount.source, mount.fstype, has_sentinel, report.is_read_only, files)
         return facts

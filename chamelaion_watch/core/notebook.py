@@ -95,12 +95,23 @@ def _wanted(world: World) -> Iterator[WriteNote]:
     for job in world.book.of(JobState.FAILED, JobState.DOUBTFUL):
         folder = world.folders.get(job.root)
         if folder and world.book.newest(job.root, job.key) is job:
-            yield _about_job(world, folder, job)
+            yield _as_told(world, job) or _about_job(world, folder, job)
     for folder in world.folders.values():
         for items in _ambiguous(folder):
             yield _about_files(world, folder, items)
         if folder.policy.has_receipts:
             yield from _receipts(world, folder)
+
+
+def _as_told(world: World, job: Job) -> WriteNote | None:
+    """The note that lies there as it should: its words, the dear part, are not needed once more."""
+    there = world.notes.get((job.root, f"job:{job.id}"))
+    is_told = there is not None and there.digest == _digest(job)
+    return WriteNote(job.root, there.kind, there.subject, (), there.digest) if there and is_told else None
+
+
+def _digest(job: Job) -> str:
+    return f"{job.id}.{job.changed_at}"
 
 
 def _about_job(world: World, folder: Folder, job: Job) -> WriteNote:
@@ -118,7 +129,7 @@ def _about_job(world: World, folder: Folder, job: Job) -> WriteNote:
         kind=ATTENTION if job.state is JobState.DOUBTFUL else ERROR,
         subject=f"job:{job.id}",
         files=tuple((naming.note_path(output, job.name, kind), content) for kind, content in kinds),
-        digest=f"{job.id}.{job.changed_at}",
+        digest=_digest(job),
         elsewhere=tuple(naming.note_path(f"{beside}.lipsync.mp4", job.name, kind) for kind, _ in kinds),
     )
 
@@ -158,7 +169,9 @@ def _about_files(world: World, folder: Folder, items: list[Unpaired]) -> WriteNo
 
 def _receipts(world: World, folder: Folder) -> Iterator[WriteNote]:
     for job in world.book.of(JobState.DONE):
-        if job.root == folder.policy.name and job.output and (job.root, f"job:{job.id}") not in world.notes:
+        there = world.notes.get((job.root, f"job:{job.id}"))
+        is_told = there is not None and there.digest != UNWRITTEN
+        if job.root == folder.policy.name and job.output and not is_told:
             path = naming.note_path(job.output, job.name, Ours.RECEIPT)
             content = notes.receipt(job, now=job.changed_at)
             yield WriteNote(job.root, RECEIPT, f"job:{job.id}", ((path, content),), digest=str(job.id))

@@ -6,6 +6,7 @@ Commands that look or append never take it; they may ask who holds it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -32,13 +33,10 @@ class DaemonLock:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._file = self._path.open("a+", encoding="utf-8")
         except OSError as error:
-            raise LedgerUnavailable(
-                f"cannot use the state folder {folder}: {error.strerror}; make it writable for this user, "
-                "or set another one as `state`"
-            ) from error
+            raise _unusable(folder, error) from error
 
     def take(self) -> None:
-        """Become the one daemon; raises LedgerHeld with the other's process id."""
+        """Become the one daemon; raises LedgerHeld with the other's process id, or LedgerUnavailable."""
         if not self._is_taken():
             self._file.seek(0)
             other = self._file.read(20).strip() or "unknown"
@@ -47,9 +45,12 @@ class DaemonLock:
                 f"another daemon (pid {other}) already serves the ledger in {self._path.parent}; stop it first, "
                 "or give this one its own config with another `state`"
             )
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        try:
+            os.ftruncate(self._file.fileno(), 0)  # not by way of a buffer, which would fail once more when it is closed
+            os.write(self._file.fileno(), str(os.getpid()).encode())
+        except OSError as error:
+            self._file.close()
+            raise _unusable(self._path.parent, error) from error
 
     def _is_taken(self) -> bool:
         """Try for a moment: whoever asks `holder` has the lock for an instant."""
@@ -61,7 +62,15 @@ class DaemonLock:
         return False
 
     def release(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a full or broken disk, and nothing is lost by it: we are leaving
+            self._file.close()
+
+
+def _unusable(folder: Path, error: OSError) -> LedgerUnavailable:
+    advice = "make room" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "make it writable for this user"
+    return LedgerUnavailable(
+        f"cannot use the state folder {folder}: {error.strerror}; {advice}, or set another one as `state`"
+    )
 
 
 def holder(folder: Path) -> int | None:
