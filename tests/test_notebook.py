@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chamelaion_watch.core import notebook
+from chamelaion_watch.core.delivery import OUTPUT_RETRY_MS
 from chamelaion_watch.core.errors import OutputProblem
 from chamelaion_watch.core.messages import Failed, FilesRemoved, NoteWritten, Probe, RemoveFiles, WriteNote
 from chamelaion_watch.core.model import JobState, RootState
@@ -113,7 +114,7 @@ def test_only_the_newest_row_of_a_pair_speaks() -> None:
     assert of(WriteNote, tick(made)) == []
 
 
-def test_files_that_only_a_person_can_sort_out_get_one_note_when_all_have_arrived() -> None:
+def test_threat_30_33_files_that_only_a_person_can_sort_out_get_one_note_when_all_arrived() -> None:
     made = world()
     folder = made.folders["a"] = folder_with()
     paths = ("s.mp4", "s.wav", "s.mp3")
@@ -134,6 +135,16 @@ def test_a_receipt_is_written_once_and_stays_away_when_a_person_deletes_it() -> 
     assert [path for path, _ in action.files] == ["s1.lipsync.json"]
     tick(made, NoteWritten(action, ("s1.lipsync.json",)))
     assert of(WriteNote, missed(made, "s1.lipsync.json", times=4)) == []  # type: ignore[arg-type]  # what was started
+
+
+def test_a_receipt_whose_write_failed_is_written_later() -> None:
+    done = job(state=JobState.DONE, output="s1.lipsync.mp4", output_sha256="0" * 64, output_bytes=7, request_id="r")
+    made = world(done, has_receipts=True)
+    (action,) = of(WriteNote, tick(made))
+    full = OutputProblem("no space", root_state=RootState.FULL)
+    tick(made, Failed(action, full))
+    (again,) = of(WriteNote, tick(made, sweep(), at=made.now + OUTPUT_RETRY_MS))
+    assert again.files == action.files
 
 
 def test_the_note_of_a_newer_job_is_not_removed_with_the_older_ones_at_the_same_place() -> None:
