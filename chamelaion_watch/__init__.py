@@ -27,7 +27,7 @@ What must stay true
 Modules
     core/         decisions
       nouns: model errors messages policy world text
-      files: ignore completeness folder pairindex
+      files: ignore completeness unread folder pairindex
       pairs: pairing languages nearmiss preflight
       jobs: lifecycle intake submission rendering delivery spooling twins
       the account: gate

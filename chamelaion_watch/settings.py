@@ -60,6 +60,7 @@ __all__ = [
 _SYSTEM_FOLDER: Final = Path("/etc/chamelaion-watch")
 _SYSTEM_STATE: Final = Path("/var/lib/chamelaion-watch")
 _SECRET = re.compile(r"key|token|secret|passw|credential|bearer|auth", re.IGNORECASE)
+_LONGEST_PROBLEM: Final = 500
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _BOOLEANS_OF_YAML_1_1: Final = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
@@ -174,8 +175,8 @@ def _place(document: yaml12.Document, problem: Problem) -> yaml12.Place:
 
 def _located(document: yaml12.Document, problem: Problem) -> str:
     place = _place(document, problem)
-    where = f"{document.name}:{place.line}:{place.column}"
-    return f"{where}: {_dotted(problem.path)}: {problem.words}" if problem.path else f"{where}: {problem.words}"
+    where, words = f"{document.name}:{place.line}:{place.column}", printable(problem.words, _LONGEST_PROBLEM)
+    return f"{where}: {_dotted(problem.path)}: {words}" if problem.path else f"{where}: {words}"
 
 
 def _dotted(path: KeyPath) -> str:

@@ -20,7 +20,7 @@ from chamelaion_watch.core.text import printable
 from chamelaion_watch.templates import checked_template
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_EXTENSION = re.compile(r"\.[^\s./\\]{1,15}")
+_EXTENSION = re.compile(r"\.[^\s./\\\x00-\x1f\x7f-\x9f]{1,15}")
 _MODE = re.compile(r"0?[0-7]{3}")
 _SHORTEST_S: Final = 0.01  # anything shorter is a busy loop
 _OWNER_MAY_READ_AND_WRITE: Final = 0o600

@@ -57,7 +57,7 @@ def test_the_parts_are_what_the_service_documents() -> None:
         ('.x"\r\nX: 1', "audio", "application/octet-stream"),
     ],
 )
-def test_file_names_are_neutral_and_types_follow_the_suffix(suffix: str, name: str, content_type: str) -> None:
+def test_threat_39_41_file_names_are_neutral_types_follow_the_suffix(suffix: str, name: str, content_type: str) -> None:
     part = parsed(Body(upload_of(audio_suffix=suffix)))["audio"]
     assert part.get_filename() == name
     assert part.get_content_type() == content_type
@@ -74,12 +74,12 @@ def test_booleans_are_words_and_none_is_left_out() -> None:
     assert "model" not in parts
 
 
-def test_line_breaks_in_a_value_make_no_part() -> None:
+def test_threat_41_line_breaks_in_a_value_make_no_part() -> None:
     hostile = 'x\r\n--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nevil'
     assert set(parsed(Body(upload_of(fields={"reference_id": hostile})))) == {"reference_id", "video", "audio"}
 
 
-def test_a_field_name_that_could_break_the_header_is_a_bug() -> None:
+def test_threat_41_a_field_name_that_could_break_the_header_is_a_bug() -> None:
     with pytest.raises(ValueError, match="form field"):
         Body(upload_of(fields={'a"\r\nb': "1"}))
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-from chamelaion_watch.core.ignore import why_ignored
 from chamelaion_watch.core.model import Options, Pair
 from chamelaion_watch.core.naming import (
     Ours,
@@ -24,7 +21,6 @@ from chamelaion_watch.core.naming import (
 )
 
 DEFAULT = "{dir}/{name}.lipsync.mp4"
-ANY_NAME = st.text(st.characters(exclude_characters="/\0", exclude_categories=()), min_size=1, max_size=120)
 
 
 def pair(stem: str = "scene01", lang: str | None = None, folder: str = "ep01") -> Pair:
@@ -68,7 +64,7 @@ def test_an_existing_folder_is_kept_byte_for_byte() -> None:
 
 def test_a_mirrored_folder_is_ours_to_make_and_so_made_safe() -> None:
     path = out("out/{dir}/{name}.lipsync.mp4", pair(folder="Ep: 1/b"))
-    assert path.startswith("out/Ep_ 1-")
+    assert path.startswith("out/Ep_ 1~")
     assert path.endswith("/b/scene01.lipsync.mp4")
 
 
@@ -81,13 +77,13 @@ def test_a_clean_stem_is_kept_exactly(stem: str) -> None:
     assert out(DEFAULT, pair(stem)) == f"ep01/{stem}.lipsync.mp4"
 
 
-def test_no_stem_can_leave_its_folder() -> None:
+def test_threat_36_45_no_stem_can_leave_its_folder() -> None:
     for stem in ("..", "../x", "/etc/passwd", "a/b", "."):
         assert out("{dir}/{stem}/{name}.lipsync.mp4", pair(stem, folder="ep")).count("/") == 2
         assert "/../" not in out("{dir}/{stem}/{name}.lipsync.mp4", pair(stem, folder="ep"))
 
 
-def test_pairs_of_different_folders_never_share_an_output() -> None:
+def test_threat_43_pairs_of_different_folders_never_share_an_output() -> None:
     pairs = [pair("b", folder="a"), pair("a_b", folder=""), pair("a-b", folder=""), pair("b", folder="a/a")]
     for template in (DEFAULT, "out/{dir}/{name}.lipsync.mp4", "out/{dir}-{name}.lipsync.mp4"):
         assert len({out(template, each) for each in pairs}) == len(pairs)
@@ -164,7 +160,7 @@ def test_only_hidden_parts_are_temporary_files() -> None:
     ["a<b", "a:b", 'a"b', "a\\b", "a|b", "a?b", "a*b", "a\nb", "a\x1b[31mb", "a.", "a ", "CON", "nul.txt", "com1", "LPT9.x",
      "aux .mp4", "\udcff", "x" * 241, "é" * 121, "", ".", "..", "..."],
 )  # fmt: skip
-def test_what_windows_does_not_take_is_changed_and_marked(text: str) -> None:
+def test_threat_34_what_windows_does_not_take_is_changed_and_marked(text: str) -> None:
     safe = safe_component(text)
     assert safe != text
     assert is_safe_for_windows(safe)
@@ -175,7 +171,7 @@ def test_what_is_safe_stays_as_it_is(text: str) -> None:
     assert safe_component(text) == text
 
 
-def test_names_that_differ_stay_different() -> None:
+def test_threat_40_43_names_that_differ_stay_different() -> None:
     texts = [
         "a:b",
         "a?b",
@@ -195,46 +191,13 @@ def test_names_that_differ_stay_different() -> None:
 
 def test_a_reserved_name_is_changed_though_an_ending_follows() -> None:
     assert out(DEFAULT, pair("CON")) != "ep01/CON.lipsync.mp4"
-    assert out(DEFAULT, pair("aux.take")).startswith("ep01/_aux.take-")
+    assert out(DEFAULT, pair("aux.take")).startswith("ep01/_aux.take~")
 
 
-def test_the_names_of_long_pairs_are_stable() -> None:
+def test_threat_40_the_names_of_long_pairs_are_stable() -> None:
     assert out(DEFAULT, pair("x" * 255)) == out(DEFAULT, pair("x" * 255))
     head = out(DEFAULT, pair("x" * 255)).removesuffix(".lipsync.mp4")
     assert note_path("ep01/any.lipsync.mp4", "x" * 255, Ours.ERROR) == f"{head}.lipsync-error.txt"
-
-
-@given(ANY_NAME, st.sampled_from([None, "de", "pt-BR"]), st.integers(1, 4))
-@example("x", "zh-Hans-CN", 250)
-@example("é", None, 127)
-@example("CON", None, 1)
-@settings(max_examples=150)
-def test_every_name_that_we_make_is_valid_and_short_and_ignored_by_the_scan(
-    stem: str, lang: str | None, times: int
-) -> None:
-    each = pair(stem * times, lang)
-    for template in (DEFAULT, "{dir}/{stem}_{lang}.lipsync.mp4", "{dir}/{stem}.{lang}.{date}.mp4"):
-        output = out(template, each)
-        made = [*islice(versions(output), 3), next(islice(versions(output), 998, None))]
-        made += [
-            name
-            for version in [*made]
-            for name in (superseded(version), temp_path(version), temp_path(superseded(version)))
-        ]
-        made += [
-            note_path(output, each.name, kind) for kind in (Ours.ERROR, Ours.ERROR_JSON, Ours.ATTENTION, Ours.RECEIPT)
-        ]
-        for path in made:
-            assert path.startswith("ep01/")
-            assert is_safe_for_windows(path.removeprefix("ep01/"))
-            assert not template.endswith(".lipsync.mp4") or why_ignored(path.removeprefix("ep01/"))
-
-
-@given(ANY_NAME, ANY_NAME)
-@settings(max_examples=300)
-def test_no_two_pairs_of_a_folder_share_an_output(first: str, second: str) -> None:
-    if first != second:
-        assert out(DEFAULT, pair(first)) != out(DEFAULT, pair(second))
 
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))}

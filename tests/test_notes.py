@@ -143,7 +143,7 @@ def test_the_data_keeps_the_newest_attempts_only() -> None:
     assert data["attempts"][-1]["message"] == "try 499"
 
 
-def test_hostile_names_and_messages_stay_on_their_line() -> None:
+def test_threat_38_hostile_names_and_messages_stay_on_their_line() -> None:
     video = replace(JOB.video, path=f"show/{HOSTILE}.mp4")
     audio = replace(JOB.audio, path=os.fsdecode(b"show/caf\xe9.wav"))
     hostile = replace(JOB, video=video, audio=audio, message=HOSTILE, request_id=HOSTILE, code="remote_failed")
@@ -213,7 +213,7 @@ def test_many_files_still_fit_on_12_lines() -> None:
     assert any("46 more" in line for line in lines)
 
 
-def test_hostile_names_do_not_break_an_attention_note() -> None:
+def test_threat_38_hostile_names_do_not_break_an_attention_note() -> None:
     lines = attention(unpaired(HOSTILE, "twins", HOSTILE, HOSTILE + "2"), name=HOSTILE)
     assert max(map(len, lines)) < 900
 

@@ -26,7 +26,7 @@ from chamelaion_watch.core.text import printable
         ("C:\\new", "C:\\new"),
     ],
 )
-def test_what_cannot_be_seen_becomes_a_visible_escape(text: str, shown: str) -> None:
+def test_threat_38_44_what_cannot_be_seen_becomes_a_visible_escape(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 

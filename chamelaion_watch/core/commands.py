@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from chamelaion_watch.core import gate, intake
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.messages import Command
 from chamelaion_watch.core.model import JobState
+from chamelaion_watch.core.text import printable
 from chamelaion_watch.core.world import Pause, World
+
+NUMBER = re.compile(r"[0-9]{1,14}")  # ids and instants (to the year 5138): what every part that meets them can hold
 
 
 def apply(world: World, command: Command) -> None:
@@ -20,7 +25,7 @@ def _answer(world: World, command: Command) -> str:
     job = command.job and world.book.jobs.get(command.job.id, command.job)
     name = command.args.get("folder")
     if name is not None and name not in world.folders:
-        return f"no folder {name!r} in the configuration"
+        return f"no folder {printable(name)!r} in the configuration"
     match command.verb:
         case "retry" if "failed" in command.args:
             failed = world.book.of(JobState.FAILED)
@@ -40,11 +45,14 @@ def _answer(world: World, command: Command) -> str:
         case "resume":
             return _resume(world, name)
         case _:
-            return f"unknown command {command.verb!r} or no such job"
+            return f"unknown command {printable(command.verb, 40)!r} or no such job"
 
 
 def _pause(world: World, name: str | None, command: Command) -> str:
-    until = int(command.args["until"]) if command.args.get("until") else None
+    written = command.args.get("until") or None
+    if written is not None and not NUMBER.fullmatch(written):
+        return f"{printable(written, 40)} is no time in milliseconds: nothing is paused"
+    until = int(written) if written else None
     reason = command.args.get("reason", "")
     if name is None:
         world.pause = Pause(reason, until, world.now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from chamelaion_watch.core import completeness
+from chamelaion_watch.core import completeness, unread
 from chamelaion_watch.core.completeness import GateRules, Tracker, Verdict
 from chamelaion_watch.core.messages import Hash, RootFacts, Scan, Scanned
 from chamelaion_watch.core.model import (
@@ -23,6 +23,7 @@ from chamelaion_watch.core.model import (
     RootState,
     Signature,
     Source,
+    Trouble,
     Unpaired,
 )
 from chamelaion_watch.core.naming import is_temp
@@ -47,6 +48,7 @@ class File:
     content: tuple[Signature, str] | None = None  # the SHA-256 of the file when it had this signature
     is_known: bool = False  # `content` is from the ledger: it passed the gate once with this signature
     source: Source | None = None  # complete and identified
+    unread: unread.Unread | None = None
     since_at: Millis = 0
 
     @property
@@ -174,6 +176,12 @@ class Folder:
             file.tracker, file.verdict = None, None
         self._sweep_at = min(self._sweep_at, now)
 
+    def unreadable(self, path: RelPath, signature: Signature, why: str, now: Millis) -> None:
+        """The content of a file could not be read to its end: it is tried again, each time after a longer wait."""
+        self.recheck(path, now)
+        if file := self.files.get(path):
+            file.unread = unread.failed(file.unread, signature, why, now)
+
     # -- what is to be done ---------------------------------------------------------------------------
 
     def scan_at(self, now: Millis) -> Millis:
@@ -298,8 +306,12 @@ class Folder:
                 return
             self._reopen(file, now)
         file.tracker = completeness.observe(file.tracker, seen, now, self._gate)
+        if seen.trouble is Trouble.IO:
+            file.unread = unread.failed(file.unread, None, seen.detail, now)
         before = file.state
-        file.verdict = completeness.verdict(file.tracker, now, self._gate)
+        verdict = completeness.verdict(file.tracker, now, self._gate)
+        read = file.content[0] if file.content else None
+        file.verdict, file.unread = unread.judged(file.unread, verdict, file.tracker, read, now)
         if file.verdict.state is not before:
             file.since_at = now
             self.index.touch(file.path)

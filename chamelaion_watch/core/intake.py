@@ -84,16 +84,20 @@ def _ready(world: World, folder: Folder, pair: Pair, video: Source, audio: Sourc
     is_same = (job.video.sha256, job.audio.sha256) == (video.sha256, audio.sha256)
     is_touched = (job.video, job.audio) != (video, audio)
     was_sent = job.sent_at is not None or job.request_id is not None
+    is_record = was_sent or job.run_no > 1  # asked for again: the row is all that knows of the runs before
     match job.state:
         case JobState.QUEUED | JobState.SUBMITTING if is_same:
             if is_touched and job.state is JobState.QUEUED:
                 world.change(job, video=video, audio=audio)
+        case JobState.QUEUED if is_record:
+            world.step(job, Step.CANCEL, code="new_content", message="a source was replaced before it was sent again")
+            _create(world, folder, pair, video, audio)
         case JobState.QUEUED:
             _replace_content(world, job, video, audio)
         case JobState.SUBMITTING:
             # Leave is denied for a job whose sources changed; the queue then finds the new content.
             world.denied[job.id] = "its source changed"
-        case JobState.FAILED | JobState.CANCELLED if not is_same and was_sent:
+        case JobState.FAILED | JobState.CANCELLED if not is_same and is_record:
             _create(world, folder, pair, video, audio)  # that row stays the record of what was paid for
         case JobState.FAILED | JobState.CANCELLED if not is_same:
             world.attempt(job, "again", "new_content", "a source was replaced: the new content is queued")

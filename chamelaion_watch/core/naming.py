@@ -105,6 +105,7 @@ def reference_id(video_sha256: str, audio_sha256: str, options: Options, run_no:
 
 _MARK = "_"  # stands for a character that Windows, SMB or a terminal would not take
 _HASH_CHARS = 10  # 50 bits: two of a million changed names agree with a chance of 1 in 2,000
+_HASHED = re.compile(r"~[a-z2-7]{10}\Z", re.IGNORECASE)  # a clean name that ends so is changed too: it may be a trap
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$|clock\$) *(\..*)?", re.IGNORECASE)
 
@@ -113,12 +114,12 @@ def safe_component(text: str, *, max_bytes: int = MAX_COMPONENT_BYTES, ending: s
     """Return `text` + `ending` as one file name that Windows and SMB take, ≤ `max_bytes` of UTF-8 in all.
 
     A clean text stays as it is. One that had to be changed or shortened ends in a short hash of what it was, so that
-    `a:b` and `a?b` stay two names. `ending` is ours and taken as safe.
+    `a:b` and `a?b` stay two names, and neither is one that somebody may choose. `ending` is ours and taken as safe.
     """
     room = max_bytes - len(ending.encode())
     if _is_safe(text, has_ending=bool(ending)) and len(text.encode()) <= room:
         return text + ending
-    mark = f"-{_base32(_bytes_of(text), _HASH_CHARS)}"
+    mark = f"~{_base32(_bytes_of(text), _HASH_CHARS)}"
     kept = _UNSAFE.sub(_MARK, text).encode()[: room - len(mark) - len(_MARK)].decode(errors="ignore").rstrip(". ")
     if not kept or _RESERVED.fullmatch(kept):
         kept = f"{_MARK}{kept}"
@@ -126,7 +127,7 @@ def safe_component(text: str, *, max_bytes: int = MAX_COMPONENT_BYTES, ending: s
 
 
 def _is_safe(text: str, *, has_ending: bool) -> bool:
-    if not text or _UNSAFE.search(text) or _RESERVED.fullmatch(text):
+    if not text or _UNSAFE.search(text) or _RESERVED.fullmatch(text) or _HASHED.search(text):
         return False
     return has_ending or not text.endswith((".", " "))
 

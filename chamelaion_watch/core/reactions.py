@@ -182,7 +182,10 @@ def _failed(world: World, event: Failed) -> None:  # noqa: C901, PLR0912 - one c
             _unwell(world, action.root, error)
         case Hash():
             if folder := world.folders.get(action.root):
-                folder.recheck(action.path, world.now)
+                if error.code == "input_unreadable":
+                    folder.unreadable(action.path, action.signature, error.message, world.now)
+                else:
+                    folder.recheck(action.path, world.now)
                 if isinstance(error, RootProblem):
                     _unwell(world, action.root, error)
         case Probe():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import socket
 import struct
@@ -30,6 +29,7 @@ START_S = 30.0  # importing av takes 0.1 s; this is for a machine that is busy o
 ANSWER_BYTES = 64 << 10
 CRASHES = 2  # one may be the system's doing (out of memory, a stop); two in a row are the file's
 WAITING_SHARE = 0.1  # a child that computed for less of its time than this was waiting for the storage
+LONGEST_S = 1e9  # 30 years: no file is that long
 REAP_S = 1.0  # a child that hangs in a dead share dies only when the share answers
 
 CRASHED = "the check of the file crashed twice: the file is damaged in a way that players may not survive either"
@@ -275,6 +275,6 @@ def _media_info(answer: Any) -> MediaInfo:
 def _duration_s(value: Any) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if not isinstance(value, int | float) or not 0 <= value <= LONGEST_S:  # an integer may be too large for a float
         raise ValueError("not a duration")
     return float(value)

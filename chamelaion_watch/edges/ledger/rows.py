@@ -11,6 +11,7 @@ from typing import Any
 from chamelaion_watch.core.model import Job, JobState, Options, Signature, Source
 from chamelaion_watch.edges.ledger.protocol import CommandRow, RootRow
 
+UNREADABLE = "unreadable"
 _AS_BYTES = ("key", "name", "folder", "stem", "output")
 _AS_BOOL = ("is_superseded", "must_look_up")
 _PLAIN = tuple(
@@ -51,7 +52,19 @@ def root_from_row(row: Mapping[str, Any]) -> RootRow:
 
 
 def command_from_row(row: Mapping[str, Any]) -> CommandRow:
-    return CommandRow(row["id"], row["at"], row["verb"], json.loads(row["args"]), row["applied_at"], row["result"])
+    """Return the row as a command; one whose arguments are no texts by name is `unreadable`, and answered so."""
+    args = _texts(row["args"])
+    verb = UNREADABLE if args is None else row["verb"]
+    return CommandRow(row["id"], row["at"], verb, args or {}, row["applied_at"], row["result"])
+
+
+def _texts(written: str) -> dict[str, str] | None:
+    try:
+        found = json.loads(written)
+    except (ValueError, RecursionError):
+        return None
+    is_texts = isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
+    return found if is_texts else None
 
 
 def encode(path: str | None) -> bytes | None:
