@@ -14,6 +14,7 @@ from loguru import logger
 
 from chamelaion_watch import restore
 from chamelaion_watch.core import intake
+from chamelaion_watch.core.commands import NUMBER
 from chamelaion_watch.core.errors import InputProblem
 from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.messages import (
@@ -28,7 +29,7 @@ from chamelaion_watch.core.messages import (
     SubmitFailed,
     WriteNote,
 )
-from chamelaion_watch.core.model import Millis
+from chamelaion_watch.core.model import Job, Millis
 from chamelaion_watch.core.planner import plan
 from chamelaion_watch.core.reactions import apply
 from chamelaion_watch.core.submission import WITHDRAWN
@@ -37,6 +38,7 @@ from chamelaion_watch.edges.clock import Clock
 from chamelaion_watch.edges.ledger.protocol import EventRow, Ledger
 
 LOOK_FOR_COMMANDS_MS = 1_000  # surface.md: commands apply within a second
+STOPPED_MS = 10_000  # a wait takes a second; one that took so long was a SIGSTOP, or the machine was asleep
 STOP_WITHIN_MS = 8_000  # then the process leaves with the ledger committed, whatever still runs
 ENDING = (Submit, Deliver, SpoolResult, WriteNote, RemoveFiles)  # what a stop waits for: it leaves traces
 
@@ -82,7 +84,9 @@ class Daemon:
         wake_at: Millis = 0
         stop_by: Millis | None = None
         while stop_by is None or not self._may_leave(stop_by):
+            before = self._clock.now()
             events = self._wait(wake_at)
+            self._make_up_for(self._clock.now() - before)
             self._heartbeat()
             if events or self._clock.now() >= wake_at or self._ledger.has_news():
                 wake_at = self.tick(events)
@@ -112,6 +116,13 @@ class Daemon:
 
     # -- inside ---------------------------------------------------------------------------------------
 
+    def _make_up_for(self, waited_ms: Millis) -> None:
+        """A process that was stopped, or slept with its machine, did nothing: what is under way is not late for it."""
+        if waited_ms >= STOPPED_MS:
+            logger.info("this process stood still for {} s", waited_ms // 1000)
+            for action in self.world.running:
+                self.world.running[action] += waited_ms
+
     def _wait(self, wake_at: Millis) -> list[Event]:
         """Return what the inbox holds, waiting until `wake_at` for the first, but no longer than a second."""
         wait_ms = max(0, min(wake_at - self._clock.now(), LOOK_FOR_COMMANDS_MS))
@@ -125,10 +136,10 @@ class Daemon:
 
     def _commands(self) -> list[Command]:
         rows = self._ledger.new_commands()
-        return [
-            Command(row.id, row.verb, row.args, self._ledger.job(int(row.args["job"])) if "job" in row.args else None)
-            for row in rows
-        ]
+        return [Command(row.id, row.verb, row.args, self._job_named(row.args.get("job", ""))) for row in rows]
+
+    def _job_named(self, number: str) -> Job | None:
+        return self._ledger.job(int(number)) if NUMBER.fullmatch(number) else None
 
     def _write(self) -> None:
         """Put all that changed into the transaction."""

@@ -13,9 +13,11 @@ from typing import Any
 
 from chamelaion_watch.core import gate, submission
 from chamelaion_watch.core.folder import Folder
+from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.lifecycle import FINAL
 from chamelaion_watch.core.model import Job, JobState, Millis
 from chamelaion_watch.core.policy import FolderPolicy, Policy
+from chamelaion_watch.core.rendering import OLD_POLL_MS
 from chamelaion_watch.core.world import DAY_MS, HISTORY, Note, Pause, World
 from chamelaion_watch.edges import mounts
 from chamelaion_watch.edges.ledger.protocol import Ledger, NoteRow, RootRow
@@ -26,12 +28,23 @@ LONGEST_WAIT_MS = 3_600_000  # what a server may ask for; our own waits are shor
 
 
 def restore(
-    ledger: Ledger, policy: Policy, folders: Iterable[FolderPolicy], *, now: Millis, utc_offset_s: int = 0
+    ledger: Ledger,
+    policy: Policy,
+    folders: Iterable[FolderPolicy],
+    *,
+    now: Millis,
+    utc_offset_s: int = 0,
+    held: Gate | None = None,
 ) -> World:
-    """Read the ledger into a world; rows that were being sent are sorted out, to be written by the first tick."""
+    """Read the ledger into a world; rows that were being sent are sorted out, to be written by the first tick.
+
+    `held` is the gate of a session of this process whose ledger failed: what the service asked for then still holds.
+    """
     world = World(policy, now=now, utc_offset_s=utc_offset_s)
     _read_jobs(world, ledger)
     _read_gate(world, ledger.gate())
+    if held is not None:
+        world.gate = gate.restored(held, now, policy)
     roots = ledger.roots()
     for folder_policy in folders:
         folder = _folder(world, ledger, folder_policy, roots.get(folder_policy.name))
@@ -95,9 +108,13 @@ def _read_jobs(world: World, ledger: Ledger) -> None:
 
 
 def _within_reach(job: Job, now: Millis) -> Job:
-    """No wait is longer than any that we would set, whatever the wall clock did while the daemon was down."""
-    next_at = None if job.next_at is None else min(job.next_at, now + LONGEST_WAIT_MS)
-    doubt_at = None if job.doubt_at is None else min(job.doubt_at, now)
+    """No wait is longer than any that we would set, whatever the wall clock did while the daemon was down.
+
+    And no grace is over sooner: a doubt begins anew, for by a clock that was put forward it may be years old.
+    """
+    longest_ms = OLD_POLL_MS if job.state is JobState.RENDERING else LONGEST_WAIT_MS
+    next_at = None if job.next_at is None else min(job.next_at, now + longest_ms)
+    doubt_at = None if job.doubt_at is None else now
     return (
         job if (next_at, doubt_at) == (job.next_at, job.doubt_at) else replace(job, next_at=next_at, doubt_at=doubt_at)
     )

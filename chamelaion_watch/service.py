@@ -22,6 +22,7 @@ from loguru import logger
 from chamelaion_watch import log, restore, settings_key
 from chamelaion_watch import settings as configuration
 from chamelaion_watch.core.errors import ConfigError, LedgerUnavailable, Unauthorized
+from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.messages import Hint, ReloadAsked
 from chamelaion_watch.core.model import AccountState, JobState, Millis, Options
 from chamelaion_watch.core.pairing import PairingRules
@@ -152,16 +153,19 @@ def serve(config: Path, settings: Settings, env: Mapping[str, str], hooks: Hooks
 
 def _serve_once(settings: Settings, key: Key, hooks: Hooks, state: Path, signals: _Signals, reload: _Reload) -> None:
     """Serve until a stop or a reload; a ledger that fails while serving is waited for, with a new world."""
-    is_first = True
+    is_first, held = True, None
     while True:
+        session = None
         try:
             with _opened(state) as ledger:
                 is_first = False
-                _Session(settings, key, hooks, ledger, state, signals, reload).run()
+                session = _Session(settings, key, hooks, ledger, state, signals, reload, held)
+                session.run()
                 return
         except LedgerUnavailable as error:
             if is_first:
                 raise
+            held = session.daemon.world.gate if session else held
             logger.error("{}: {}; trying again in {:.0f} s", WATCHING_LEDGER, error, LEDGER_RETRY_S)
             hooks.notifier.status(WATCHING_LEDGER)
             if signals.wait(LEDGER_RETRY_S):
@@ -180,6 +184,7 @@ class _Session:
         state: Path,
         signals: _Signals,
         reload: _Reload,
+        held: Gate | None,
     ) -> None:
         self._clock = SystemClock()
         self._started_at = self._clock.now()
@@ -194,7 +199,7 @@ class _Session:
         self._beat_at: Millis = 0
         policies = [folder_policy_of(folder) for folder in settings.folders]
         world = restore.restore(
-            ledger, policy_of(settings), policies, now=self._started_at, utc_offset_s=utc_offset_s()
+            ledger, policy_of(settings), policies, now=self._started_at, utc_offset_s=utc_offset_s(), held=held
         )
         spool = Spool(state / "spool")
         spool.prune({job.reference_id for job in world.book.of(JobState.RENDERED)})

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from chamelaion_watch.core.model import Millis
 
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def _steady_ns() -> int:
+    return time.clock_gettime_ns(_STEADY)
 
 
 class Clock(Protocol):
@@ -29,13 +34,14 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The clock of this machine."""
+    """The clock of this machine; the simulation gives it sources of its own."""
 
-    def __init__(self) -> None:
-        self._offset_ns = time.time_ns() - time.clock_gettime_ns(_STEADY)
+    def __init__(self, wall_ns: Callable[[], int] = time.time_ns, steady_ns: Callable[[], int] = _steady_ns) -> None:
+        self._steady_ns = steady_ns
+        self._offset_ns = wall_ns() - steady_ns()
 
     def now(self) -> Millis:
-        return (time.clock_gettime_ns(_STEADY) + self._offset_ns) // 1_000_000
+        return (self._steady_ns() + self._offset_ns) // 1_000_000
 
     def chance(self) -> float:
         return random.random()  # noqa: S311 - spreads waits, guards nothing

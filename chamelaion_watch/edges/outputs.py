@@ -229,6 +229,7 @@ class Part:
         """
         self._make_durable()
         with translated(self.path):
+            self._require_own()
             for rel in candidates:
                 if self._publish_as(rel):
                     jail.sync_folder(self._held_folder())
@@ -258,6 +259,13 @@ class Part:
         self._release()
 
     # -- within
+
+    def _require_own(self) -> None:
+        """A thread that outlived its session finds here what the next session has begun anew: its half is no result."""
+        size = os.stat(self._name, dir_fd=self._held_folder(), follow_symlinks=False).st_size
+        if size != self._size:
+            message = f"{self.path}: holds {size} bytes and not the {self._size} that were written: fetched again"
+            raise OutputProblem(message, root_state=RootState.STALE)
 
     def _publish_as(self, rel: RelPath) -> bool:
         folder, name = split(rel)

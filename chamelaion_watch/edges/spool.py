@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from chamelaion_watch.core.errors import OutputProblem
 from chamelaion_watch.core.messages import Spooled
@@ -23,6 +24,7 @@ from chamelaion_watch.edges.outputs import Part
 MAX_NOTE_BYTES = 4096
 LEAVE_FREE_BYTES = 2**30  # the ledger lives on this disk: without room for it nothing goes on at all
 _RESULT = re.compile(r"([A-Za-z0-9_-]{1,128})\.([0-9a-f]{64})\.mp4")
+_ETAG = re.compile(r'"[!#-~]{1,256}"')  # a strong one: nothing else allows to go on
 _REFERENCE = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -103,8 +105,8 @@ class Spool:
             with self._note(reference_id).open("rb") as file:
                 note = json.loads(file.read(MAX_NOTE_BYTES))
             self._note(reference_id).unlink()
-            etag, total = note["etag"], note["total"]
-            return Part.adopt(str(self._part(reference_id)), root, temp, mode=mode), str(etag), total
+            etag, total = _validators(note)
+            return Part.adopt(str(self._part(reference_id)), root, temp, mode=mode), etag, total
         except (OSError, ValueError, KeyError, TypeError, RecursionError, OutputProblem):
             self._forget(reference_id)
             return None
@@ -125,3 +127,13 @@ class Spool:
 
     def _note(self, reference_id: str) -> Path:
         return self._folder / f"{reference_id}.json"
+
+
+def _validators(note: Any) -> tuple[str, int | None]:
+    """Return what is known of a part; raises KeyError, TypeError or ValueError for what `keep` did not write."""
+    etag, total = note["etag"], note["total"]
+    if not isinstance(etag, str) or type(total) not in (int, type(None)):
+        raise TypeError("neither a tag nor a length")
+    if not _ETAG.fullmatch(etag) or (total is not None and not 0 <= total < 2**63):
+        raise ValueError("neither a tag nor a length")
+    return etag, total

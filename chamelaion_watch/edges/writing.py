@@ -111,6 +111,8 @@ def open_new(folder: int, name: str, mode: int) -> int:
 
 def move_in(spooled: str, folder: int, name: str, mode: int) -> int | None:
     """Rename a file into the folder and open it; None if it lies on another file system."""
+    if not stat.S_ISREG(os.lstat(spooled).st_mode):  # a folder would stand in the way of every result from now on
+        raise OSError(errno.EINVAL, "not a regular file", spooled)
     try:
         os.rename(spooled, name, dst_dir_fd=folder)
     except OSError as error:

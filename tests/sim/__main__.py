@@ -1,43 +1,56 @@
-"""`python -m tests.sim SEED [SEED…]` replays lives with a trace; `FIRST-LAST` lives many, and prints what breaks."""
+"""`python -m tests.sim SEED [SEED…]` replays lives with a trace; `FIRST-LAST` lives many, and says what they contained.
+
+`--narrow` leaves out the faults that came after the first simulation; `--stop` ends with the first life that breaks.
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
 
 from loguru import logger
 
+from tests.sim.counts import Counts
 from tests.sim.script import live
 
 
 def main(args: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    parser.add_argument("seeds", nargs="+", metavar="SEED|FIRST-LAST")
+    parser.add_argument("--narrow", action="store_true")
+    parser.add_argument("--stop", action="store_true")
+    asked = parser.parse_args(args)
     logger.remove()
-    broken = 0
-    for arg in args:
-        first, _, last = arg.partition("-")
+    counts, broken = Counts(), 0
+    for text in asked.seeds:
+        first, _, last = text.partition("-")
         for seed in range(int(first), int(last or first) + 1):
-            broken += not _lived(seed, is_traced=not last)
+            problem = lived(seed, counts, is_narrow=asked.narrow, is_traced=not last)
+            if problem is not None:
+                print(f"seed {seed}: {problem}", flush=True)
+                broken += 1
+            if broken and asked.stop:
+                return 1
+    print("\n".join(counts.lines()))
     return 1 if broken else 0
 
 
-def _lived(seed: int, *, is_traced: bool) -> bool:
-    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+def lived(seed: int, counts: Counts, *, is_narrow: bool = False, is_traced: bool = False) -> str | None:
+    """Live one life, and say what broke; what it contained is added to `counts`."""
+    with tempfile.TemporaryDirectory(dir=memory()) as folder:
         try:
-            life = live(seed, Path(folder), print if is_traced else None)
+            live(seed, Path(folder), print if is_traced else None, is_narrow=is_narrow, counts=counts)
         except Exception as error:
             if is_traced:
                 raise
-            print(f"seed {seed}: {type(error).__name__}: {error}")
-            return False
-        if is_traced:
-            print(
-                f"seed {seed}: {life.boots} boots, {len(life.service.by_run)} runs paid, {life.service.refusals} 429s"
-            )
-        return True
+            return f"{type(error).__name__}: {error}"
+    return None
 
 
-def _memory() -> str | None:
+def memory() -> str | None:
+    """A folder in memory where the system has one: nothing here is about the disk."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 

@@ -1,7 +1,8 @@
-"""The hands of one simulated process: each action is a generator that yields the milliseconds it takes.
+"""The hands of one simulated session: each action is a generator that yields the milliseconds it takes.
 
 Implements `daemon.Starter`. A crash drops the process: nothing that has not happened yet will, but for what the
-service has already received.
+service has already received. A session that ends within its process (`close`) leaves its threads behind, as the real
+one does: without connections, and with nobody who listens.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import random
 from collections.abc import Callable, Generator
 
 from chamelaion_watch.core import naming
-from chamelaion_watch.core.errors import InputProblem, NotFound, Transient, WatchError
+from chamelaion_watch.core.delivery import SPOOL_LOST
+from chamelaion_watch.core.errors import InputProblem, NotFound, OutputProblem, Transient, WatchError
 from chamelaion_watch.core.messages import (
     AccountProbed,
     Action,
@@ -24,7 +26,6 @@ from chamelaion_watch.core.messages import (
     FilesRemoved,
     Hash,
     Hashed,
-    LeaveAsked,
     LookedUp,
     LookUp,
     NoteWritten,
@@ -33,55 +34,64 @@ from chamelaion_watch.core.messages import (
     Probe,
     ProbeAccount,
     Probed,
-    Progress,
     RemoveFiles,
+    ResultSpooled,
     Scan,
+    Spooled,
+    SpoolResult,
     Submit,
-    SubmitFailed,
-    Submitted,
+    Unspool,
+    Unspooled,
     WriteNote,
 )
-from chamelaion_watch.core.model import Millis, Request
+from chamelaion_watch.core.model import Millis, RelPath, Request, RootState
 from chamelaion_watch.core.submission import WITHDRAWN
-from chamelaion_watch.sandbox.core import Ticket
-from tests.sim.clock import Schedule, SimClock
+from tests.sim.broken import Broken, Crash
+from tests.sim.clock import ProcessClock, Schedule, SimClock
+from tests.sim.counts import Counts
 from tests.sim.disk import SimRoot, SimTree
 from tests.sim.service import SimService
+from tests.sim.uploads import Uploads
 
 Steps = Generator[int, None, Event]
 
-DECISION_LASTS_MS = 5_000
-LEAVE_WITHIN_MS = 60_000
-
-
-class Crash(Exception):
-    """The process dies here."""
-
-
-class Broken(AssertionError):
-    """An invariant does not hold."""
+HUNG_STEP_MS = 20_000
+LIST_FROM, LIST_PAGE = 4, 100
+UNMOUNTED = 0.3  # of the scans that take long
 
 
 class SimEffects:
-    """What one process has under way."""
+    """What one session has under way; `more` draws the later faults, None leaves them out."""
 
     def __init__(
-        self, rng: random.Random, clock: SimClock, schedule: Schedule, roots: dict[str, SimRoot], service: SimService
+        self,
+        rng: random.Random,
+        clock: SimClock,
+        process_clock: ProcessClock,
+        schedule: Schedule,
+        roots: dict[str, SimRoot],
+        service: SimService,
+        counts: Counts,
+        more: random.Random | None = None,
     ) -> None:
         self.post: Callable[[Event], None] = lambda _: None
         self.watch: Callable[[Action], None] = lambda _: None
         self.crash_in: int | None = None  # so many calls from now
-        self._rng = rng
-        self._clock = clock
+        self.frozen_until: Millis = 0  # by the world's clock: nothing of this process runs before
+        self.rng = rng
+        self.more = more
+        self.world_clock = clock
+        self.clock = process_clock
         self._schedule = schedule
-        self._service = service
-        self._roots = roots
+        self.account = service
+        self.roots = roots
+        self.counts = counts
         self._trees = {name: SimTree(root) for name, root in roots.items()}
-        self._is_alive = True
-        self._is_stopping = False
-        self._leaves: dict[int, list[Millis | str]] = {}
-        self._tickets: set[Ticket] = set()
-        self.sending = 0
+        self.is_alive = True
+        self.is_stopping = False
+        self._is_closed = False
+        self.uploads = Uploads(self)
+        self.spool: dict[str, str] = {}  # reference id → content
 
     # -- what a tick calls ----------------------------------------------------------------------------
 
@@ -89,28 +99,37 @@ class SimEffects:
         self._may_crash()
         self.watch(action)
         if isinstance(action, Submit):
-            self._leaves[action.job.id] = []
+            self.uploads.expect(action.job.id)
         self._go_on(action, self._perform(action))
 
     def grant(self, job_id: int, until: Millis) -> None:
         self._may_crash()
-        if job_id in self._leaves:
-            self._leaves[job_id].append(until)
+        self.uploads.answer(job_id, until)
 
     def deny(self, job_id: int, why: str) -> None:
-        if job_id in self._leaves:
-            self._leaves[job_id].append(why)
+        self.uploads.answer(job_id, why)
 
     def stop(self) -> None:
-        self._is_stopping = True
-        for answers in self._leaves.values():
-            answers.append("the daemon is stopping")
+        self.is_stopping = True
+        self.uploads.stop()
+
+    def close(self) -> None:
+        """The session ends within its process: its connections are closed, and nobody hears of it any more."""
+        self.stop()
+        self._is_closed = True
+        self.post = lambda _: None
+        self.uploads.forget_answers()
 
     def die(self) -> None:
         """Nothing of this process happens any more; its sockets are closed."""
-        self._is_alive = False
-        for ticket in self._tickets:
-            self._service.release(ticket)
+        self.is_alive = False
+        self.uploads.die()
+
+    @property
+    def service(self) -> SimService:
+        if self._is_closed:
+            raise Transient("simulated: the connection was closed", code="connection_reset")
+        return self.account
 
     def _may_crash(self) -> None:
         if self.crash_in is not None:
@@ -121,7 +140,10 @@ class SimEffects:
     # -- going on -------------------------------------------------------------------------------------
 
     def _go_on(self, action: Action, steps: Steps) -> None:
-        if not self._is_alive:
+        if not self.is_alive:
+            return
+        if self.world_clock.at < self.frozen_until:
+            self._schedule.after(self.frozen_until - self.world_clock.at, lambda: self._go_on(action, steps))
             return
         try:
             wait_ms = next(steps)
@@ -143,13 +165,17 @@ class SimEffects:
             case Probe():
                 return self._probe(action)
             case Submit():
-                return self._submit(action)
+                return self.uploads.submit(action)
             case LookUp():
                 return self._look_up(action)
             case Poll():
                 return self._poll(action)
             case Deliver():
                 return self._deliver(action)
+            case SpoolResult():
+                return self._spool(action)
+            case Unspool():
+                return self._unspool(action)
             case WriteNote():
                 return self._write_note(action)
             case RemoveFiles():
@@ -157,165 +183,184 @@ class SimEffects:
             case ProbeAccount():
                 return self._probe_account(action)
 
-    def _ms(self, least: int, most: int) -> int:
-        return self._rng.randrange(least, most)
+    def ms(self, least: int, most: int) -> int:
+        return self.rng.randrange(least, most)
+
+    def happens(self, chance: float) -> bool:
+        return self.more is not None and chance > 0 and self.more.random() < chance
+
+    def reach(self, root: SimRoot) -> Generator[int, None, None]:
+        """Wait for a share that does not answer."""
+        while root.is_hung:
+            yield HUNG_STEP_MS
 
     # -- the share ------------------------------------------------------------------------------------
 
     def _scan(self, action: Scan) -> Steps:
-        yield self._ms(1, 50)
-        return self._trees[action.root].scan(action)
+        root, tree = self.roots[action.root], self._trees[action.root]
+        yield from self.reach(root)
+        yield self.ms(1, 50)
+        facts = tree.inspect(action)
+        if self.more and self.happens(self.account.odds.torn_scan):
+            yield self.more.randrange(50, 10_000)
+            if self.more.random() < UNMOUNTED and root.unmount():
+                self.counts.away += 1
+                self._schedule.after(self.more.randrange(1_000, 300_000), root.mount)
+            yield from self.reach(root)
+        return tree.scan(action, facts)
 
     def _claim(self, action: Claim) -> Steps:
-        yield self._ms(1, 20)
-        self._roots[action.root].require_well()
-        self._roots[action.root].has_sentinel = True
+        root = self.roots[action.root]
+        yield from self.reach(root)
+        yield self.ms(1, 20)
+        root.require_well()
+        root.has_sentinel = True
         return Claimed(action)
 
     def _hash(self, action: Hash) -> Steps:
-        root = self._roots[action.root]
-        root.require_well()
-        file = root.media.get(action.path)
+        root = self.roots[action.root]
+        yield from self.reach(root)
+        file = root.find(action.path)
         if file is None or file.signature != action.signature:
             raise InputProblem(f"{action.path}: changed")
-        yield self._ms(10, 3_000)
-        root.require_well()
+        yield self.ms(10, 3_000)
+        yield from self.reach(root)
+        root.require_readable()
         if file.signature != action.signature:
             raise InputProblem(f"{action.path}: changed while it was read")
         return Hashed(action, file.sha256)
 
     def _probe(self, action: Probe) -> Steps:
-        yield self._ms(5, 500)
-        root = self._roots[action.job.root]
+        root = self.roots[action.job.root]
+        yield from self.reach(root)
+        yield self.ms(5, 500)
         return Probed(action, root.probe(action.job.video), root.probe(action.job.audio))
 
     def _write_note(self, action: WriteNote) -> Steps:
+        root = self.roots[action.root]
         for path, data in action.files:
-            yield self._ms(1, 30)
-            self._roots[action.root].write_note(path, data)
-        yield self._ms(1, 30)
+            yield from self.reach(root)
+            yield self.ms(1, 30)
+            root.write_note(path, data)
+        yield self.ms(1, 30)
         return NoteWritten(action, tuple(path for path, _ in action.files))
 
     def _remove(self, action: RemoveFiles) -> Steps:
+        root = self.roots[action.root]
         for path in action.paths:
-            yield self._ms(1, 30)
-            self._roots[action.root].remove(path)
+            yield from self.reach(root)
+            yield self.ms(1, 30)
+            root.remove(path)
         return FilesRemoved(action)
-
-    # -- submitting -----------------------------------------------------------------------------------
-
-    def _submit(self, action: Submit) -> Steps:
-        job, is_finished, ticket = action.job, False, None
-        self.sending += 1
-        try:
-            yield self._ms(1, 300)
-            if self._clock.at - action.decided_at > DECISION_LASTS_MS:
-                raise InputProblem("too old", code=WITHDRAWN)
-            root = self._roots[job.root]
-            video, audio = root.open(job.video), root.open(job.audio)
-            ticket = self._service.admit()
-            self._tickets.add(ticket)
-            yield from self._upload(job.id)
-            for file, source in ((video, job.video), (audio, job.audio)):
-                root.require_well()
-                if file.signature != source.signature:
-                    raise InputProblem(f"{source.path}: changed while it was sent")
-            yield from self._wait_for_leave(job.id)
-            is_finished = True
-            self._tickets.discard(ticket)
-            sent, ticket = ticket, None
-            request_id = self._service.take(sent, job, video.sha256, audio.sha256)
-            yield self._ms(1, 2_000)
-            return Submitted(action, request_id)
-        except WatchError as error:
-            yield self._ms(1, 15_000) if is_finished else 0
-            return SubmitFailed(action, error, may_be_taken=is_finished)
-        finally:
-            if self._is_alive:
-                self.sending -= 1
-                self._leaves.pop(job.id, None)
-                if ticket is not None:
-                    self._tickets.discard(ticket)
-                    self._service.release(ticket)
-
-    def _upload(self, job_id: int) -> Generator[int, None, None]:
-        is_slow = self._rng.random() < self._service.odds.slow_upload
-        for piece in range(4):
-            yield self._ms(5_000, 60_000) if is_slow else self._ms(10, 1_500)
-            if self._leaves[job_id]:
-                raise InputProblem(f"stopped: {self._leaves[job_id][0]}", code=WITHDRAWN)
-            if self._service.is_down or self._rng.random() < self._service.odds.reset / 4:
-                raise Transient("simulated: reset in mid-upload", code="connection_reset")
-            self.post(Progress(job_id, piece, 5))
-
-    def _wait_for_leave(self, job_id: int) -> Generator[int, None, None]:
-        self.post(LeaveAsked(job_id))
-        began = self._clock.at
-        while not self._leaves[job_id]:
-            if self._clock.at - began > LEAVE_WITHIN_MS:
-                raise InputProblem("no leave", code=WITHDRAWN)
-            yield 20
-        answer = self._leaves[job_id][0]
-        if isinstance(answer, str) or self._is_stopping:
-            raise InputProblem(f"stopped before the last piece: {answer}", code=WITHDRAWN)
-        yield self._ms(0, 5)
-        if self._clock.at >= answer:
-            raise InputProblem("slept", code=WITHDRAWN)
 
     # -- asking ---------------------------------------------------------------------------------------
 
     def _look_up(self, action: LookUp) -> Steps:
-        yield self._ms(10, 2_000)
+        yield self.ms(10, 2_000)
         return LookedUp(action, self._find(action.job.reference_id))
 
     def _poll(self, action: Poll) -> Steps:
         answers: dict[int, Request | None] = {}
-        for job_id, request_id in action.requests:
-            yield self._ms(10, 500)
-            try:
-                answers[job_id] = self._find(request_id)
-            except WatchError as error:
-                return Polled(action, answers, error)
+        try:
+            if self.more and len(action.requests) >= LIST_FROM:
+                yield from self._list(action, answers)
+            for job_id, request_id in action.requests:
+                if job_id not in answers:
+                    yield self.ms(10, 500)
+                    answers[job_id] = self._find(request_id)
+        except WatchError as error:
+            return Polled(action, answers, error)
         return Polled(action, answers)
+
+    def _list(self, action: Poll, answers: dict[int, Request | None]) -> Generator[int, None, None]:
+        """Many are asked for by pages, newest first, as the real hands do; who is not shown is asked for singly."""
+        wanted = {request_id: job_id for job_id, request_id in action.requests}
+        offset = 0
+        for _ in range(2):
+            yield self.ms(10, 500)
+            page = self.service.page(limit=LIST_PAGE, offset=offset)
+            answers.update({wanted[request.id]: request for request in page.requests if request.id in wanted})
+            offset += len(page.requests)
+            if len(answers) == len(wanted) or not page.requests or offset >= page.total:
+                return
 
     def _find(self, handle: str) -> Request | None:
         try:
-            return self._service.find(handle)
+            return self.service.find(handle)
         except NotFound:
             return None
 
     def _probe_account(self, action: ProbeAccount) -> Steps:
-        yield self._ms(10, 500)
-        self._service.call(needs_key=action.asks_me)
+        yield self.ms(10, 500)
+        self.service.call(needs_key=action.asks_me)
         return AccountProbed(action)
 
     # -- delivering -----------------------------------------------------------------------------------
 
+    def _spool(self, action: SpoolResult) -> Steps:
+        job = action.job
+        yield self.ms(1, 100)
+        request = self.service.find(job.request_id or job.reference_id)
+        if not request.output_url:
+            raise Transient("completed, but no output", code="no_output")
+        if action.room_bytes < 1_000:
+            raise OutputProblem("simulated: no room", root_state=RootState.FULL, code="spool_full")
+        yield self.ms(10, 5_000)
+        if self.is_stopping:
+            raise InputProblem("the daemon is stopping", code=WITHDRAWN)
+        content = self.service.fetch(request)
+        yield self.ms(1, 100)
+        self.spool[job.reference_id] = content
+        yield self.ms(1, 100)
+        return ResultSpooled(action, Spooled(content, 1_000))
+
+    def _unspool(self, action: Unspool) -> Steps:
+        yield self.ms(1, 100)
+        for reference_id in action.references:
+            self.spool.pop(reference_id, None)
+        return Unspooled(action)
+
     def _deliver(self, action: Deliver) -> Steps:
-        job, root = action.job, self._roots[action.job.root]
+        job, root = action.job, self.roots[action.job.root]
         names = list(itertools.islice(naming.versions(action.output), 9))
-        yield self._ms(1, 100)
+        yield from self.reach(root)
+        yield self.ms(1, 100)
         root.require_space()
         for copy in action.copies:
-            if self._roots[copy.root].outputs.get(copy.path) == copy.sha256:
+            if self.roots[copy.root].outputs.get(copy.path) == copy.sha256:
                 return Delivered(action, root.publish(names, copy.sha256), copy.sha256, copy.size, is_copy=True)
-        request = self._service.find(job.request_id or job.reference_id)
+        if action.spooled is not None:
+            if self.spool.get(job.reference_id) != action.spooled.sha256:
+                raise Transient("gone from the spool", code=SPOOL_LOST)
+            output = root.publish(names, action.spooled.sha256)
+            yield self.ms(1, 100)
+            return Delivered(action, output, action.spooled.sha256, 1_000)
+        request = self.service.find(job.request_id or job.reference_id)
         if not request.output_url:
             raise Transient("completed, but no output", code="no_output")
         temp = naming.temp_path(action.output)
         root.temps.add(temp)
+        root.writers[temp] = self
         try:
-            yield self._ms(10, 5_000)
-            if self._is_stopping:
+            yield self.ms(10, 5_000)
+            if self.is_stopping:
                 raise InputProblem("the daemon is stopping", code=WITHDRAWN)
             root.require_space()
-            content = self._service.fetch(request)
-            yield self._ms(1, 100)
-            if temp not in root.temps:
-                raise Broken(f"the temp of a running delivery was removed: {temp}")
+            content = self.service.fetch(request)
+            yield self.ms(1, 100)
+            yield from self.reach(root)
+            self._require_temp(root, temp)
             output = root.publish(names, content)
         finally:
-            if self._is_alive:
+            if self.is_alive and root.writers.get(temp) is self:
                 root.temps.discard(temp)
-        yield self._ms(1, 100)
+        yield self.ms(1, 100)
         return Delivered(action, output, content, 1_000)
+
+    def _require_temp(self, root: SimRoot, temp: RelPath) -> None:
+        """Of a session that is over, what it had begun may be taken away; of one that goes on, never."""
+        if temp in root.temps and root.writers.get(temp) is self:
+            return
+        if not self._is_closed:
+            raise Broken(f"the temp of a running delivery was removed: {temp}")
+        raise OutputProblem(f"{temp}: gone", root_state=RootState.MISSING)

@@ -9,33 +9,41 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from chamelaion_watch.core import gate
-from chamelaion_watch.core.errors import Throttled, Transient
-from chamelaion_watch.core.lifecycle import FINAL, NEEDS_A_PERSON
-from chamelaion_watch.core.messages import Action, Deliver, Event, Hint, LookUp, Poll, ProbeAccount, StopAsked, Submit
-from chamelaion_watch.core.model import Job, JobState, Millis
+from chamelaion_watch.core.errors import LedgerUnavailable, OutputProblem, RootProblem
+from chamelaion_watch.core.gate import Gate
+from chamelaion_watch.core.messages import Action, Event, Hint, Spooled, StopAsked
+from chamelaion_watch.core.model import Job, JobState, Millis, RelPath, RootState
 from chamelaion_watch.core.pairing import PairingRules
 from chamelaion_watch.core.planner import waiting_reason
 from chamelaion_watch.core.policy import FolderPolicy, Policy
-from chamelaion_watch.daemon import Daemon
+from chamelaion_watch.daemon import STOP_WITHIN_MS, Daemon
 from chamelaion_watch.edges.ledger.sqlite import SqliteLedger
 from chamelaion_watch.restore import restore
 from chamelaion_watch.sandbox.limits import Limits
-from tests.sim.clock import START, Schedule, SimClock
-from tests.sim.disk import SimRoot, sha
-from tests.sim.effects import Broken, Crash, SimEffects
-from tests.sim.service import Odds, SimService
+from tests.sim.broken import Broken, Crash
+from tests.sim.clock import START, ProcessClock, Schedule, SimClock
+from tests.sim.counts import Counts
+from tests.sim.disk import SimRoot
+from tests.sim.effects import SimEffects
+from tests.sim.invariants import Invariants
+from tests.sim.ledger import LedgerDisk, SimLedger
+from tests.sim.odds import Odds
+from tests.sim.service import SimService
 
 MINUTE_MS = 60_000
 SETTLE_WITHIN_MS = 8 * 60 * MINUTE_MS  # after the faults have stopped
-MOST_TICKS = 40_000
-STOP_WITHIN_MS = 8_000
+MOST_TURNS = 60_000
+LEDGER_RETRY_MS = 5_000  # service.LEDGER_RETRY_S; what imports that module takes longer to start than a life to live
 
 
 class Life:
-    """A world and what happens in it; `trace` gets a line for everything."""
+    """A world and what happens in it; `trace` gets a line for everything.
+
+    A narrow life is one of the first simulation: without the faults that came later, nor any order but that of arrival.
+    """
 
     def __init__(
         self,
@@ -46,31 +54,44 @@ class Life:
         limits: Limits | None = None,
         odds: Odds | None = None,
         roots: int = 1,
+        is_narrow: bool = False,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.seed = seed
+        self.counts = Counts(lives=1)
         self.rng = random.Random(seed)
-        self.clock = SimClock(self.rng)
-        self.schedule = Schedule(self.clock)
+        self.clock = SimClock()
+        self.schedule = Schedule(self.clock, None if is_narrow else random.Random(f"order {seed}"))
         self.odds = odds or Odds()
-        self.service = SimService(self.rng, self.clock, self.schedule, self.odds, limits or Limits(rpm=None))
+        limits = limits or Limits(rpm=None)
+        self.service = SimService(seed, self.rng, self.clock, self.schedule, self.odds, limits, self.counts)
         self.roots = {name: SimRoot(name) for name in ("a", "b")[:roots]}
+        self.ledger_disk = LedgerDisk(seed, self.odds, self.counts)
         self.policy = policy or Policy()
         self.people = 0  # wishes that may cost money: retries, deleted notes
         self.cancelled: set[tuple[str, str]] = set()  # contents that a person cancelled
-        self.boots = 0
+        self.deleted_notes: set[tuple[str, RelPath]] = set()
+        self.spool: dict[str, str] = {}  # the state folder's: reference id → content
+        self.state_folder = folder
         self.ended: list[Job] = []  # all jobs, as they are in the ledger at the end
         self._trace = trace
-        self._folder = folder
+        self._more = None if is_narrow else random.Random(f"effects {seed}")
+        self._disk_rng = random.Random(f"disk {seed}")
         self._daemon: Daemon | None = None
-        self._ledger: SqliteLedger | None = None
+        self._ledger: SimLedger | None = None
         self._effects: SimEffects | None = None
-        self._wake_at: Millis = 0
+        self._process_clock = ProcessClock(self.clock, self.rng)
+        self._wake_at: Millis = 0  # by the process's clock
         self._stop_by: Millis | None = None
-        self._promised_until: Millis = 0
-        self._submissions: list[Millis] = []
-        self._canaries: set[int] = set()
+        self._frozen_until: Millis = 0
+        self._quiet_from: Millis = 0
+        self._is_ahead = False  # the wall clock was put forward since the last start
+        self._held: Gate | None = None  # of a session whose ledger failed
         self._wishes: SqliteLedger | None = None
+        self._invariants = Invariants(self)
+        for root in self.roots.values():
+            root.trouble = self._disk_trouble
+            root.on_publish = partial(self._invariants.published, root.name)
 
     # -- what the script may do -----------------------------------------------------------------------
 
@@ -80,13 +101,26 @@ class Life:
         return self._daemon
 
     @property
-    def ledger(self) -> SqliteLedger:
+    def effects(self) -> SimEffects:
+        assert self._effects is not None
+        return self._effects
+
+    @property
+    def ledger(self) -> SimLedger:
         assert self._ledger is not None
         return self._ledger
+
+    @property
+    def boots(self) -> int:
+        return self.counts.boots
 
     def say(self, text: str) -> None:
         if self._trace is not None:
             self._trace(f"{(self.clock.at - START) / 1000:10.3f} {text}")
+
+    def disturbed(self) -> None:
+        """A person did something: nobody can have seen all of it before two sweeps."""
+        self._quiet_from = self.clock.at + 3 * MINUTE_MS
 
     def hint(self, root: str) -> None:
         """The share tells of a change, if it tells of any."""
@@ -96,9 +130,10 @@ class Life:
     def wish(self, verb: str, **args: str) -> None:
         """A person types a command, in a process of their own."""
         self.say(f"person: {verb} {args}")
+        self.counts.wishes += 1
         if self._wishes is None:
-            self._wishes = SqliteLedger(self._folder)
-        self._wishes.add_command(verb, args, self.clock.at)
+            self._wishes = SqliteLedger(self.state_folder)
+        self._wishes.add_command(verb, args, self.clock.wall())
         self.schedule.after(1_000, lambda: None)  # the loop looks for commands each second
 
     def jobs(self) -> list[Job]:
@@ -119,17 +154,18 @@ class Life:
             self._make_peace()
             begin_peace()
             latest = self.clock.at + SETTLE_WITHIN_MS
-            quiet_from = self.clock.at + 3 * MINUTE_MS  # two sweeps, whatever happens
-            self._live_until(lambda: self.clock.at >= quiet_from and self.is_settled(), latest)
+            self.disturbed()
+            self._live_until(lambda: self.clock.at >= self._quiet_from and self.is_settled(), latest)
             if not self.is_settled():
-                raise Broken(f"not settled {SETTLE_WITHIN_MS // MINUTE_MS} min after the faults: {self._unsettled()}")
-            self._check_the_end()
+                raise Broken(f"I9: not settled {SETTLE_WITHIN_MS // MINUTE_MS} min after peace: {self._unsettled()}")
+            self._invariants.ended()
             self.ended = self.ledger.jobs()
         finally:
+            self.counts.simulated_ms += self.clock.at - START
             self._close()
 
     def is_settled(self) -> bool:
-        if self._daemon is None or self._stop_by is not None:
+        if self._daemon is None or self._stop_by is not None or self.clock.at < self._frozen_until:
             return False
         world = self.daemon.world
         return (
@@ -138,31 +174,59 @@ class Life:
             and all(file.source for folder in world.folders.values() for file in folder.files.values())
             and not any(folder.temps for folder in world.folders.values())
             and not world.is_notes_due
+            and not world.spooled
             and not world.running
         )
 
     def boot(self) -> None:
-        self.boots += 1
+        """Start a process, or a session within one: both read the world from the ledger."""
+        if self._daemon is not None:
+            return
+        self.counts.boots += 1
         self.say("boot")
-        self._ledger = SqliteLedger(self._folder)
-        world = restore(self._ledger, self.policy, [folder_policy(name) for name in self.roots], now=self.clock.at)
-        self._daemon = Daemon(world, self._ledger, self.clock)
-        self._effects = SimEffects(self.rng, self.clock, self.schedule, self.roots, self.service)
+        if self._is_ahead:
+            self._invariants.forget_times()
+            self._is_ahead = False
+        self._process_clock = clock = ProcessClock(self.clock, self.rng)
+        self._ledger = SimLedger(self.state_folder, self.ledger_disk)
+        policies = [folder_policy(name) for name in self.roots]
+        world = restore(self._ledger, self.policy, policies, now=clock.now(), held=self._held)
+        self._daemon = Daemon(world, self._ledger, clock)
+        self._effects = SimEffects(
+            self.rng, self.clock, clock, self.schedule, self.roots, self.service, self.counts, self._more
+        )
         self._effects.post = self._heard
-        self._effects.watch = self._check_start
+        self._effects.watch = self._starts
+        self._effects.frozen_until = self._frozen_until
+        self._effects.spool = self.spool
+        world.spooled |= {reference_id: Spooled(content, 1_000) for reference_id, content in self.spool.items()}
         self._daemon.effects = self._effects
         self._wake_at, self._stop_by = 0, None
-        self._canaries.clear()
+        self._invariants.booted()
 
     def crash(self) -> None:
         """The process dies; it is started again."""
-        if self._daemon is None or self._effects is None or self._ledger is None:
+        if self._daemon is None:
             return
+        self.counts.crashes += 1
         self.say("crash")
-        self._effects.die()
-        self._ledger.close()
+        self._end_process()
+
+    def _end_process(self) -> None:
+        self.effects.die()
+        self.ledger.close()
+        self._held = None
         self._daemon = self._effects = self._ledger = None
         self.schedule.after(self.rng.choice([100, 3_000, 30_000]), self.boot)
+
+    def _end_session(self) -> None:
+        """The ledger failed: the service opens it anew, with a new world, and leaves the old threads to themselves."""
+        self.say("the ledger failed: a new session")
+        self.effects.close()
+        self.ledger.close()
+        self._held = self.daemon.world.gate
+        self._daemon = self._effects = self._ledger = None
+        self.schedule.after(LEDGER_RETRY_MS, self.boot)
 
     def stop(self) -> None:
         """A person restarts the service."""
@@ -170,61 +234,89 @@ class Life:
             self.say("stop")
             self._daemon.post(StopAsked("sim"))
 
+    def freeze(self, ms: int) -> None:
+        """Nothing of the daemon runs for a while: SIGSTOP, or a suspended machine."""
+        self.say(f"frozen for {ms / 1000:.0f} s")
+        self.counts.pauses += 1
+        self._frozen_until = self.clock.at + ms
+        if self._effects is not None:
+            self._effects.frozen_until = self._frozen_until
+        self.schedule.after(ms, self.disturbed)
+
+    def set_wall_clock(self, offset_ms: int) -> None:
+        """Somebody, or NTP, sets the clock of this machine."""
+        self.say(f"the wall clock is {offset_ms / 1000:.0f} s off from now on")
+        self.counts.clock_jumps += 1
+        self._is_ahead |= offset_ms > self.clock.wall_offset_ms
+        self.clock.wall_offset_ms = offset_ms
+
     def _heard(self, event: Event) -> None:
         if self._daemon is not None:
             self._daemon.post(event)
 
     def _live_until(self, is_over: Callable[[], bool], latest: Millis) -> None:
-        for _ in range(MOST_TICKS):
+        for _ in range(MOST_TURNS):
             if is_over() or self.clock.at >= latest:
                 return
-            times = [self.schedule.next_at(), self._wake_at if self._daemon else None, latest]
+            times = [self.schedule.next_at(), self._wakes_at(), latest]
             self.clock.at = max(self.clock.at, min(at for at in times if at is not None))
             self.schedule.run_due()
-            if self._daemon is not None:
+            if self._daemon is not None and self.clock.at >= self._frozen_until:
                 self._turn(self._daemon)
-        raise Broken(f"a busy loop: {MOST_TICKS} turns without an end; {self._unsettled()}")
+        raise Broken(f"I9: a busy loop: {MOST_TURNS} turns without an end; {self._unsettled()}")
+
+    def _wakes_at(self) -> Millis | None:
+        """When the daemon's next tick is due, by the world's clock."""
+        if self._daemon is None:
+            return None
+        return max(self._frozen_until, self.clock.at + self._wake_at - self._process_clock.now())
 
     def _turn(self, daemon: Daemon) -> None:
         events = daemon._wait(0)
-        if not events and self.clock.at < self._wake_at and not self.ledger.has_news():
+        if not events and self._process_clock.now() < self._wake_at and not self.ledger.has_news():
             return None
-        assert self._effects is not None
         fate = self.rng.random() < self.odds.crash and self.rng.choice(["before", "within", "after"])
         if fate == "before":
             return self.crash()
-        for event in events:
-            self._remember_promise(event)
-        self._effects.crash_in = self.rng.randrange(3) if fate == "within" else None
+        before = daemon.world.gate
+        promised_until = self._invariants.heard(events)
+        self.effects.crash_in = self.rng.randrange(3) if fate == "within" else None
+        self.counts.ticks += 1
         try:
             self._wake_at = daemon.tick(events)
         except Crash:
             return self.crash()
-        for event in events:
-            self.say(f"  {_shown(event)}")
+        except LedgerUnavailable:
+            if daemon.world.gate is before:  # it failed before the events were taken in: nobody has heard them
+                self._invariants.promised_until = promised_until
+            return self._end_session()
+        if self._trace is not None:
+            for event in events:
+                self.say(f"  {_shown(event)}")
         if fate:
             return self.crash()
+        self._invariants.ticked(daemon.world)
         return self._stop_if_asked(daemon)
 
     def _stop_if_asked(self, daemon: Daemon) -> None:
-        assert self._effects is not None
         if daemon.world.is_stopping and self._stop_by is None:
-            self._stop_by = self.clock.at + STOP_WITHIN_MS
-            self._effects.stop()
+            self._stop_by = self._process_clock.now() + STOP_WITHIN_MS
+            self.effects.stop()
         if self._stop_by is not None:
             if daemon._may_leave(self._stop_by):
-                self.crash()
+                self._invariants.stopped(daemon.world)
+                self.counts.stops += 1
+                self._end_process()
             else:
-                self._wake_at = min(self._wake_at, self.clock.at + 1_000)
+                self._wake_at = min(self._wake_at, self._process_clock.now() + 1_000)
 
     def _make_peace(self) -> None:
-        for name in vars(self.odds):
-            setattr(self.odds, name, 0.0)
-        self.service.is_key_good, self.service.is_down = True, False
-        self.service.service.limits = self.service.service.limits.changed({"quota": None})
+        self.odds.stop()
+        self.service.make_peace()
+        self.ledger_disk.is_full = False
         for root in self.roots.values():
-            root.is_full = False
-            root.health = type(root.health).OK
+            root.is_full = root.is_hung = False
+            root.mount()
         self.wish("resume")
         for name in self.roots:
             self.wish("resume", folder=name)
@@ -234,45 +326,20 @@ class Life:
             if ledger is not None:
                 ledger.close()
 
-    # -- at every moment ------------------------------------------------------------------------------
+    def _starts(self, action: Action) -> None:
+        if self._trace is not None:
+            self.say(f"  start {_shown(action)}")
+        self._invariants.starts(action)
 
-    def _remember_promise(self, event: Event) -> None:
-        error = getattr(event, "error", None)
-        if isinstance(error, Throttled | Transient) and error.retry_after_s is not None:
-            self._promised_until = max(self._promised_until, self.clock.at + round(error.retry_after_s * 1000))
-
-    def _check_start(self, action: Action) -> None:
-        self.say(f"  start {_shown(action)}")
-        is_request = isinstance(action, Submit | LookUp | Poll | ProbeAccount | Deliver)
-        if is_request and self.clock.at < self._promised_until and not (isinstance(action, Deliver) and action.copies):
-            wait_s = (self._promised_until - self.clock.at) / 1000
-            raise Broken(f"{type(action).__name__} {wait_s:.1f} s inside a promised Retry-After")
-        if isinstance(action, Submit):
-            self._check_submission(action)
-
-    def _check_submission(self, action: Submit) -> None:
-        assert self._effects is not None
-        world, rpm = self.daemon.world, self.policy.requests_per_minute
-        self._submissions.append(self.clock.at)
-        if len(self._submissions) > rpm and self.clock.at - self._submissions[-rpm - 1] < MINUTE_MS:
-            raise Broken(f"more than {rpm} submissions in a minute")
-        if self._effects.sending >= self.policy.uploads:
-            raise Broken(f"more than {self.policy.uploads} uploads at once")
-        if world.in_flight() > gate.in_flight_limit(world.gate, self.policy):
-            raise Broken(f"{world.in_flight()} in flight")
-        # A canary that is still under way when the gate closes once more says nothing of this closing.
-        running = {
-            one.job.id for one in world.running if isinstance(one, Submit) and one.decided_at > world.gate.since_at
-        }
-        self._canaries &= running
-        if gate.needs_canary(world.gate):
-            if self._canaries - {action.job.id}:
-                raise Broken(f"two canaries: {self._canaries} and {action.job.id}")
-            self._canaries.add(action.job.id)
-        if action.job.sent_at is None or self.ledger.job(action.job.id) != action.job:
-            raise Broken("a submission that is not in the ledger")
-
-    # -- at the end -----------------------------------------------------------------------------------
+    def _disk_trouble(self) -> None:
+        """One write on a share fails: before anything is done, or with it done and said to have failed."""
+        if not self.odds.disk_error or self._disk_rng.random() >= self.odds.disk_error / 2:
+            return
+        self.counts.disk_errors += 1
+        state = self._disk_rng.choice([RootState.FULL, RootState.DENIED, RootState.STALE])
+        if state is RootState.STALE:
+            raise RootProblem("simulated: EIO", root_state=state)
+        raise OutputProblem(f"simulated: {state}", root_state=state)
 
     def _unsettled(self) -> str:
         if self._daemon is None:
@@ -289,75 +356,6 @@ class Life:
         temps = [sorted(folder.temps) for folder in world.folders.values() if folder.temps]
         return f"{jobs} {files} running {running} {world.gate} notes due {world.is_notes_due} temps {temps}"
 
-    def _check_the_end(self) -> None:
-        self._check_money()
-        self._check_outputs()
-        self._check_pairs()
-        self._check_notes()
-        if not self.ledger.is_sound():
-            raise Broken("the ledger is damaged")
-
-    def _check_money(self) -> None:
-        runs: Counter[tuple[str, str]] = Counter()
-        for reference, contents in self.service.by_run.items():
-            if len(contents) > 1:
-                raise Broken(f"paid {len(contents)} times for {reference}")
-            runs[contents[0]] += 1
-        for content, count in runs.items():
-            if count > 1 + self.people:
-                raise Broken(f"paid {count} times for one content, asked for {self.people} times more: {content}")
-
-    def _check_outputs(self) -> None:
-        right = {sha(video + audio) for contents in self.service.by_run.values() for video, audio in contents}
-        for root in self.roots.values():
-            if root.temps:
-                raise Broken(f"temps are left: {root.temps}")
-            for path, sha256 in root.outputs.items():
-                if sha256 not in right:
-                    raise Broken(f"wrong content in {path}")
-
-    def _check_pairs(self) -> None:
-        world = self.daemon.world
-        for name, folder in world.folders.items():
-            for key, pair in folder.pairs.items():
-                job, sources = world.book.newest(name, key), folder.sources(pair)
-                if job is None or sources is None:
-                    raise Broken(f"{key}: no job")
-                if (job.video.sha256, job.audio.sha256) != (sources[0].sha256, sources[1].sha256):
-                    raise Broken(f"{key}: job {job.id} {job.state} is about other content")
-                self._check_job(name, job)
-
-    def _check_job(self, root: str, job: Job) -> None:
-        if job.state is JobState.DONE:
-            if job.output_sha256 != sha(job.video.sha256 + job.audio.sha256):
-                raise Broken(f"job {job.id}: the output of other content")
-            there = self.roots[root].outputs.get(job.output or "", job.output_sha256)  # a person may take it away
-            if there != job.output_sha256:
-                raise Broken(f"job {job.id}: {job.output} is not its output")
-        elif job.state is JobState.CANCELLED:
-            if (job.video.sha256, job.audio.sha256) not in self.cancelled:
-                raise Broken(f"job {job.id}: cancelled, and nobody asked ({job.code}: {job.message})")
-        elif job.state not in NEEDS_A_PERSON:
-            raise Broken(f"job {job.id}: {job.state} at the end")
-
-    def _check_notes(self) -> None:
-        world = self.daemon.world
-        wanted = {f"job:{job.id}" for job in world.book.of(*NEEDS_A_PERSON) if _is_newest(self.daemon, job)}
-        for (root, subject), note in world.notes.items():
-            if subject.startswith("job:") and subject not in wanted:
-                raise Broken(f"{subject} has a note and no reason for it")
-            for path in note.paths:
-                if path not in self.roots[root].notes:
-                    raise Broken(f"{path} is not there")
-        for subject in wanted - {subject for _, subject in world.notes}:
-            raise Broken(f"{subject} has failed without a note")
-        for name, root_ in self.roots.items():
-            known = {path for (root, _), note in world.notes.items() if root == name for path in note.paths}
-            if set(root_.notes) - known:
-                raise Broken(f"notes that nobody knows of: {sorted(set(root_.notes) - known)}")
-        if any(job.state in FINAL for job in world.book.open()):
-            raise Broken("a final job counts as open")
-
 
 def folder_policy(name: str) -> FolderPolicy:
     return FolderPolicy(
@@ -367,10 +365,6 @@ def folder_policy(name: str) -> FolderPolicy:
         recursive=True,
         pairing=PairingRules((".mp4",), (".wav", ".mp3")),
     )
-
-
-def _is_newest(daemon: Daemon, job: Job) -> bool:
-    return daemon.world.book.newest(job.root, job.key) is job
 
 
 def _shown(what: Action | Event) -> str:

@@ -7,32 +7,51 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from chamelaion_watch.core.model import JobState, RootState
+from chamelaion_watch.core.model import JobState
 from chamelaion_watch.core.policy import Policy
 from chamelaion_watch.sandbox.limits import Limits
+from tests.sim import odds
 from tests.sim.clock import START
+from tests.sim.counts import Counts
 from tests.sim.disk import SimFile, SimRoot, sha
+from tests.sim.faults import Faults
 from tests.sim.life import MINUTE_MS, Life
-from tests.sim.service import Odds
 
 LONGEST_FAULTS_MS = 30 * MINUTE_MS
+CROWDED = 0.15
 
 
-def live(seed: int, folder: Path, trace: Callable[[str], None] | None = None) -> Life:
-    """Live the life of a seed; raises Broken."""
-    rng = random.Random(f"script {seed}")
+def live(
+    seed: int,
+    folder: Path,
+    trace: Callable[[str], None] | None = None,
+    *,
+    is_narrow: bool = False,
+    counts: Counts | None = None,
+) -> Life:
+    """Live the life of a seed; raises Broken. `counts` gets what it contained, however it ends."""
+    rng, more = random.Random(f"script {seed}"), random.Random(f"more {seed}")
     life = Life(
         seed,
         folder,
         policy=_policy(rng),
         limits=_limits(rng),
-        odds=_odds(rng),
+        odds=odds.drawn(rng),
         roots=rng.choice([1, 1, 2]),
+        is_narrow=is_narrow,
         trace=trace,
     )
     faults_ms = rng.randrange(2 * MINUTE_MS, LONGEST_FAULTS_MS)
     Script(life, rng, faults_ms).write()
-    life.run(START + faults_ms)
+    if not is_narrow:
+        odds.widen(life.odds, more)
+        Faults(life, more, faults_ms).write()
+        Script(life, more, faults_ms).crowd()
+    try:
+        life.run(START + faults_ms)
+    finally:
+        if counts is not None:
+            counts.add(life.counts)
     return life
 
 
@@ -56,26 +75,6 @@ def _limits(rng: random.Random) -> Limits:
     )
 
 
-def _odds(rng: random.Random) -> Odds:
-    def some(chance: float, most: float) -> float:
-        return rng.uniform(0, most) if rng.random() < chance else 0.0
-
-    return Odds(
-        refused=some(0.3, 0.3),
-        named=rng.random(),
-        server_error=some(0.4, 0.3),
-        unreachable=some(0.3, 0.3),
-        reset=some(0.4, 0.5),
-        lost=some(0.6, 0.7),
-        lag=some(0.3, 0.6),
-        failing=some(0.3, 0.5),
-        forgotten=some(0.3, 0.1),
-        broken=some(0.3, 0.5),
-        slow_upload=some(0.3, 0.5),
-        crash=some(0.5, 0.08),
-    )
-
-
 class Script:
     """Writes a life's schedule."""
 
@@ -92,9 +91,17 @@ class Script:
             self._at(rng.randrange(0, 2 * MINUTE_MS), partial(self._drop, root, name))
         for _ in range(rng.randrange(0, 8)):
             self._anywhen(rng.choice(self._deeds()))
-        for fault in (self._outage, self._revoke, self._unwell, self._fill, self._refill, self._life.stop):
+        faults = Faults(self._life, rng, self._until_ms)
+        for fault in (faults.outage, faults.revoke, faults.unwell, faults.fill, faults.refill, self._life.stop):
             if rng.random() < 0.25:
                 self._anywhen(fault)
+
+    def crowd(self) -> None:
+        """Now and then so many pairs at once that polls go by the list."""
+        if self._rng.random() < CROWDED:
+            for number in range(self._rng.randrange(4, 9)):
+                root = self._rng.choice(list(self._life.roots))
+                self._at(self._rng.randrange(20_000), partial(self._drop, root, f"q{number}"))
 
     def _deeds(self) -> list[Callable[[], None]]:
         return [
@@ -113,7 +120,11 @@ class Script:
         ]
 
     def _at(self, ms: int, what: Callable[[], None]) -> None:
-        self._life.schedule.after(ms, what)
+        def done() -> None:
+            self._life.disturbed()
+            what()
+
+        self._life.schedule.after(ms, done)
 
     def _anywhen(self, what: Callable[[], None]) -> None:
         self._at(self._rng.randrange(self._until_ms), what)
@@ -161,6 +172,7 @@ class Script:
         if some := self._some():
             root, path = some
             file, content = root.media[path], self._content(path)
+            self._life.counts.replaced += 1
             if self._rng.random() < 0.5:
                 self._put(root.name, path, SimFile(content, file.size, self._mtime()))
                 return
@@ -173,6 +185,7 @@ class Script:
         if some := self._some():
             root, path = some
             old = root.media[path].content
+            self._life.counts.replaced += 2
             self._put(root.name, path, SimFile(self._content(path), 7_000, self._mtime()))
             back = self._rng.choice([1_000, 40_000, 300_000])
             self._at(back, lambda: self._put(root.name, path, SimFile(old, 7_500, self._mtime())))
@@ -230,6 +243,8 @@ class Script:
                 path = self._rng.choice(sorted(root.notes))
                 self._life.say(f"person: deletes {path}")
                 self._life.people += 1
+                self._life.counts.wishes += 1
+                self._life.deleted_notes.add((root.name, path))
                 del root.notes[path]
 
     def _retry(self) -> None:
@@ -248,35 +263,6 @@ class Script:
         args = {} if root is None else {"folder": root}
         self._life.wish("pause", **args)
         self._at(self._rng.randrange(1_000, 600_000), lambda: self._life.wish("resume", **args))
-
-    # -- faults ---------------------------------------------------------------------------------------
-
-    def _for_a_while(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
-        begin()
-        self._at(self._rng.randrange(1_000, 10 * MINUTE_MS), end)
-
-    def _outage(self) -> None:
-        service = self._life.service
-        self._for_a_while(lambda: setattr(service, "is_down", True), lambda: setattr(service, "is_down", False))
-
-    def _revoke(self) -> None:
-        service = self._life.service
-        self._for_a_while(lambda: setattr(service, "is_key_good", False), lambda: setattr(service, "is_key_good", True))
-
-    def _unwell(self) -> None:
-        root = self._rng.choice(list(self._life.roots.values()))
-        health = self._rng.choice([RootState.NOT_MOUNTED, RootState.STALE, RootState.MISSING])
-        self._life.say(f"share {root.name} is {health}")
-        self._for_a_while(lambda: setattr(root, "health", health), lambda: setattr(root, "health", RootState.OK))
-
-    def _fill(self) -> None:
-        root = self._rng.choice(list(self._life.roots.values()))
-        self._life.say(f"share {root.name} is full")
-        self._for_a_while(lambda: setattr(root, "is_full", True), lambda: setattr(root, "is_full", False))
-
-    def _refill(self) -> None:
-        account = self._life.service.service
-        account.limits = account.limits.changed({"quota": None})
 
 
 def content_of(video: str, audio: str) -> str:
