@@ -19,7 +19,7 @@ PLACES: Final = (
 )
 _MAX_BYTES: Final = 8192
 _FOR_OTHERS: Final = 0o007
-_LOOKS_LIKE_A_KEY = re.compile(r"[^/\s]{16,}")  # no file is called so, and people do paste the key itself
+_LOOKS_LIKE_A_KEY = re.compile(r"[^/\s]\S{15,}")  # people do paste the key itself, and it may hold a slash
 
 
 class _Source(NamedTuple):
@@ -98,7 +98,7 @@ def _file_text(place: str, path: Path) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    if isinstance(error, FileNotFoundError) and _LOOKS_LIKE_A_KEY.fullmatch(str(path)):
+    if isinstance(error, OSError) and not isinstance(error, PermissionError) and _LOOKS_LIKE_A_KEY.fullmatch(str(path)):
         return "names a file that does not exist; it must be a path, not the key itself"
     reason = error.strerror if isinstance(error, OSError) else None
     return f"{path} cannot be read: {(reason or str(error)).lower()}"

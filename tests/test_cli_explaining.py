@@ -124,7 +124,7 @@ def test_an_output_names_its_job(place: Place) -> None:
     assert "it is the output of job 1" in told(place, "scene01.de.lipsync.mp4")["more"]
 
 
-def test_links_pipes_and_what_lies_behind_links_are_never_taken(place: Place) -> None:
+def test_threat_36_37_links_pipes_and_what_lies_behind_links_are_never_taken(place: Place) -> None:
     (place.drop / "link.mp4").symlink_to("/etc/hostname")
     os.mkfifo(place.drop / "pipe.mp4")
     (place.folder / "real").mkdir()
@@ -290,7 +290,7 @@ def test_one_side_of_split_folders_is_summed_up_with_its_pairs(place: Place) -> 
     assert told(place, "show/video")["counts"] == {"files": 1, "pairs": 1, "without a job yet": 1}
 
 
-def test_a_hostile_name_is_shown_harmless(place: Place) -> None:
+def test_threat_38_a_hostile_name_is_shown_harmless(place: Place) -> None:
     name = os.fsdecode(b"a\n\x1b[31m\xff.mp4")
     write(place, name)
     result = place.run("explain", str(place.drop / name))

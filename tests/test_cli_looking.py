@@ -310,7 +310,7 @@ def test_a_folder_that_left_the_configuration_still_has_its_jobs(place: Place) -
     assert [job["root"] for job in place.json("jobs", "--folder", "old")["data"]] == ["old"]
 
 
-def test_a_hostile_name_is_one_harmless_line_and_exact_for_scripts(place: Place) -> None:
+def test_threat_38_a_hostile_name_is_one_harmless_line_and_exact_for_scripts(place: Place) -> None:
     key = os.fsdecode(b"a\n\x1b[31m\xff[red]")
     place.add(replace(JOB, key=key))
     (line,) = place.run("jobs").stdout.splitlines()[1:]

@@ -84,7 +84,7 @@ def test_each_error_has_its_exit_code_and_its_envelope(
     assert envelope["warnings"] == [error.message] == printed.err.splitlines()
 
 
-def test_a_name_that_is_not_utf8_comes_back_from_the_json_as_its_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_threat_39_a_name_that_is_no_utf8_comes_back_as_its_bytes(capsys: pytest.CaptureFixture[str]) -> None:
     output.emit("jobs", [os.fsdecode(b"caf\xe9.mp4"), "naïve 🎬"])
     assert [os.fsencode(name) for name in json.loads(capsys.readouterr().out)["data"]] == [
         b"caf\xe9.mp4",
@@ -97,7 +97,7 @@ def test_a_pipe_gets_plain_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "head\njob\twhy\n1\t\n2\t[red]no[/red]\n"
 
 
-def test_on_a_terminal_a_name_is_never_taken_for_markup() -> None:
+def test_threat_38_44_on_a_terminal_a_name_is_never_taken_for_markup() -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     console.print(output.drawn(["[bold]a[/bold]", output.Grid(("name",), [("[red]x[/red] [/]",)])]))
     assert isinstance(console.file, io.StringIO)

@@ -135,7 +135,7 @@ def root_row(place: Place) -> RootRow:
         return ledger.roots()["drop"]
 
 
-def test_a_folder_of_another_ledger_is_taken_over_only_when_that_is_confirmed(place: Place) -> None:
+def test_threat_07_a_folder_of_another_ledger_is_taken_over_only_when_that_is_confirmed(place: Place) -> None:
     place.add(JOB)
     serve_by_another(place)
     asked = place.run("adopt", str(place.drop))

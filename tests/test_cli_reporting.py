@@ -59,7 +59,7 @@ def test_a_name_that_is_a_formula_is_not_one_in_a_spreadsheet(place: Place, name
     assert place.json("report")["data"][0]["name"] == name
 
 
-def test_a_name_with_quotes_commas_and_line_breaks_stays_in_its_cell(place: Place) -> None:
+def test_threat_38_a_name_with_quotes_commas_and_line_breaks_stays_in_its_cell(place: Place) -> None:
     place.add(replace(DONE, key='a,"b"\nc'))
     (row,) = rows(place.run("report").stdout)
     assert row["name"] == 'a,"b"\\nc'

@@ -66,7 +66,7 @@ def test_the_fast_path_is_never_longer_than_settle() -> None:
     assert Gate(DEMO).run_until_complete() <= 1_200
 
 
-def test_three_equal_looks_are_needed_however_long_it_was_quiet() -> None:
+def test_threat_30_three_equal_looks_are_needed_however_long_it_was_quiet() -> None:
     gate = Gate()
     gate.see()
     assert gate.see(after=10 * MINUTE, writer=False).state is FileState.ARRIVING
@@ -91,14 +91,14 @@ def test_a_file_whose_content_was_never_checked_is_not_complete() -> None:
     assert all(gate.see(after=10_000, deep=False).state is FileState.ARRIVING for _ in range(10))
 
 
-def test_a_change_of_size_or_time_begins_anew() -> None:
+def test_threat_29_a_change_of_size_or_time_begins_anew() -> None:
     gate = Gate()
     gate.run_until_complete()
     assert gate.see(Signature(BIG.size, 2), after=500).state is FileState.ARRIVING
     assert gate.see(Signature(BIG.size + 1, 2), after=500).state is FileState.ARRIVING
 
 
-def test_an_old_modification_time_is_no_sign_of_age() -> None:
+def test_threat_32_an_old_modification_time_is_no_sign_of_age() -> None:
     gate = Gate()
     assert gate.see(Signature(5_000_000, -(10**18))).state is FileState.ARRIVING
 
@@ -146,7 +146,7 @@ def test_a_growing_file_that_is_looked_at_seldom_has_no_pauses() -> None:
     assert gate.run_until_complete() == 30_000
 
 
-def test_a_pause_of_a_minute_after_a_false_end_makes_the_gate_patient() -> None:
+def test_threat_29_a_pause_of_a_minute_after_a_false_end_makes_the_gate_patient() -> None:
     gate = Gate()
     gate.run_until_complete()
     gate.see(Signature(6_000_000, 2), after=MINUTE)
@@ -170,7 +170,7 @@ def test_a_proven_absence_of_writers_is_not_stretched() -> None:
 # -- signs of a writer --------------------------------------------------------------------------------
 
 
-def test_a_file_open_for_writing_is_busy_however_quiet() -> None:
+def test_threat_29_a_file_open_for_writing_is_busy_however_quiet() -> None:
     gate = Gate()
     for _ in range(20):
         found = gate.see(after=MINUTE, writer=True)
@@ -185,7 +185,7 @@ def test_a_writer_that_closes_a_long_quiet_file_releases_it_at_once() -> None:
     assert gate.see(after=500, writer=False).state is FileState.COMPLETE
 
 
-def test_a_partial_copy_beside_it_holds_a_file() -> None:
+def test_threat_35_a_partial_copy_beside_it_holds_a_file() -> None:
     gate = Gate()
     for _ in range(10):
         found = gate.see(after=10_000, temp_sibling="scene.mp4.part")
@@ -201,7 +201,7 @@ def test_a_hostile_name_is_shown_escaped() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 1023])
-def test_a_tiny_file_is_still_arriving_and_never_an_error(size: int) -> None:
+def test_threat_35_a_tiny_file_is_still_arriving_and_never_an_error(size: int) -> None:
     gate = Gate()
     for _ in range(50):
         found = gate.see(Signature(size, 1), after=10 * MINUTE)
@@ -216,7 +216,7 @@ def test_a_file_of_just_the_smallest_size_is_taken() -> None:
 # -- holes, empty ends, structure ---------------------------------------------------------------------
 
 
-def test_a_hole_holds_for_ten_settle_times_and_then_goes_on_as_sparse() -> None:
+def test_threat_42_a_hole_holds_for_ten_settle_times_and_then_goes_on_as_sparse() -> None:
     gate = Gate()
     assert gate.run_until_complete(has_hole=True) == 100_000
     assert gate.verdict().code == "sparse"
@@ -234,7 +234,7 @@ def test_digital_silence_at_the_end_of_a_wav_holds_for_two() -> None:
     assert Gate(path="Scene.WAV").run_until_complete(has_zero_tail=True) == 20_000
 
 
-def test_a_preallocated_file_that_is_being_filled_is_never_complete() -> None:
+def test_threat_29_a_preallocated_file_that_is_being_filled_is_never_complete() -> None:
     gate = Gate()
     for moment in range(60):
         found = gate.see(Signature(5_000_000, moment // 5), after=2_000, has_hole=True, has_zero_tail=True)
@@ -343,7 +343,7 @@ def test_a_link_or_a_pipe_is_never_taken() -> None:
     assert (found.state, found.code, found.may_hash) == (FileState.UNREADABLE, "not_regular", False)
 
 
-def test_a_bad_disk_is_unreadable_and_looked_at_again() -> None:
+def test_threat_17_a_bad_disk_is_unreadable_and_looked_at_again() -> None:
     found = Gate().see(None, trouble=Trouble.IO, detail="Input/output error")
     assert (found.state, found.code) == (FileState.UNREADABLE, "io_error")
 

@@ -309,14 +309,14 @@ def test_it_is_readable_for_its_owner_only(tmp_path: Path) -> None:
     assert state.stat().st_mode & 0o077 == 0
 
 
-def test_looking_never_creates_one(tmp_path: Path) -> None:
+def test_threat_11_looking_never_creates_one(tmp_path: Path) -> None:
     with pytest.raises(LedgerMissing, match="no ledger at"):
         SqliteLedger(tmp_path / "state", must_exist=True)
     assert not (tmp_path / "state").exists()
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a database, but long enough to be looked at " * 100])
-def test_a_damaged_one_is_refused_and_left_as_it_is(tmp_path: Path, damage: bytes) -> None:
+def test_threat_11_a_damaged_one_is_refused_and_left_as_it_is(tmp_path: Path, damage: bytes) -> None:
     file = _state(tmp_path) / sqlite.FILE
     file.write_bytes(damage)
     for must_exist in (False, True):
@@ -325,7 +325,7 @@ def test_a_damaged_one_is_refused_and_left_as_it_is(tmp_path: Path, damage: byte
     assert file.read_bytes() == damage
 
 
-def test_a_page_of_rubbish_inside_is_found_at_the_start(tmp_path: Path) -> None:
+def test_threat_11_a_page_of_rubbish_inside_is_found_at_the_start(tmp_path: Path) -> None:
     file = _state(tmp_path) / sqlite.FILE
     content = bytearray(file.read_bytes())
     content[4096 : 4096 * 8] = os.urandom(4096 * 7)
@@ -334,7 +334,7 @@ def test_a_page_of_rubbish_inside_is_found_at_the_start(tmp_path: Path) -> None:
         SqliteLedger(file.parent)
 
 
-def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+def test_threat_11_a_newer_schema_is_refused(tmp_path: Path) -> None:
     file = _state(tmp_path) / sqlite.FILE
     with closing(sqlite3.connect(file)) as db:
         db.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
@@ -354,7 +354,7 @@ def test_another_programs_database_is_refused_and_not_touched(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_threat_11_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir(mode=0o500)
     with pytest.raises(LedgerUnavailable):
@@ -381,7 +381,7 @@ def test_a_draft_that_a_dying_process_left_is_no_ledger(tmp_path: Path) -> None:
     assert not (tmp_path / f"{sqlite.FILE}.new").exists()
 
 
-def test_nothing_secret_has_a_column() -> None:
+def test_threat_81_nothing_secret_has_a_column() -> None:
     text = " ".join(schema.MIGRATIONS).lower()
     assert not any(word in text for word in ("output_url", "api_key", "token", "bearer"))
 
@@ -399,7 +399,7 @@ time.sleep(60)
 """
 
 
-def test_a_second_daemon_is_refused_with_the_firsts_pid_and_may_start_when_it_is_dead(tmp_path: Path) -> None:
+def test_threat_06_a_second_daemon_is_refused_with_the_firsts_pid_and_may_start_when_it_is_dead(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE)
     try:
         assert child.stdout is not None
@@ -440,7 +440,7 @@ while True:
 """
 
 
-def test_kill_9_in_the_middle_of_transactions_leaves_whole_ones(tmp_path: Path) -> None:
+def test_threat_01_kill_9_in_the_middle_of_transactions_leaves_whole_ones(tmp_path: Path) -> None:
     for _ in range(3):
         child = subprocess.Popen([sys.executable, "-c", WRITE, str(tmp_path)], stdout=subprocess.PIPE)
         assert child.stdout is not None
@@ -457,7 +457,7 @@ def test_kill_9_in_the_middle_of_transactions_leaves_whole_ones(tmp_path: Path) 
             assert all(len(survivor.attempts(one.id)) == 1 for one in jobs[-20:])
 
 
-def test_a_ledger_that_another_process_locks_is_said_and_nothing_hangs(tmp_path: Path) -> None:
+def test_threat_11_a_ledger_that_another_process_locks_is_said_and_nothing_hangs(tmp_path: Path) -> None:
     state = _state(tmp_path)
     with closing(SqliteLedger(state)) as ours, closing(sqlite3.connect(state / sqlite.FILE)) as other:
         ours._run("PRAGMA busy_timeout = 50")
@@ -469,7 +469,7 @@ def test_a_ledger_that_another_process_locks_is_said_and_nothing_hangs(tmp_path:
             ours.add_job(job(key="s2"))
 
 
-def test_a_full_disk_is_said_and_what_was_there_stays(tmp_path: Path) -> None:
+def test_threat_15_a_full_disk_is_said_and_what_was_there_stays(tmp_path: Path) -> None:
     with closing(SqliteLedger(_state(tmp_path))) as ours:
         pages = ours._run("PRAGMA page_count").fetchone()[0]
         ours._run(f"PRAGMA max_page_count = {pages}")

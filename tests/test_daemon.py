@@ -22,7 +22,7 @@ from chamelaion_watch.core.messages import (
     SubmitFailed,
     Submitted,
 )
-from chamelaion_watch.core.model import Job, JobState, Millis
+from chamelaion_watch.core.model import Job, JobState, Millis, RootState
 from chamelaion_watch.core.policy import Policy
 from chamelaion_watch.core.submission import WITHDRAWN
 from chamelaion_watch.core.world import World
@@ -36,8 +36,11 @@ from tests.support import eventually
 class Clock:
     def __init__(self) -> None:
         self.at: Millis = NOW
+        self.jumps_in = 0  # calls
 
     def now(self) -> Millis:
+        self.jumps_in -= 1
+        self.at += 600_000 if self.jumps_in == 0 else 0
         return self.at
 
     def chance(self) -> float:
@@ -98,7 +101,7 @@ def drained(made: Daemon) -> list[Any]:
     return made._wait(0)
 
 
-def test_what_is_about_to_be_done_is_durable_before_it_begins(ledger: SqliteLedger, state: Path) -> None:
+def test_threat_13_15_what_is_about_to_be_done_is_durable_before_it_begins(ledger: SqliteLedger, state: Path) -> None:
     made, hands, _ = daemon(ledger, job())
     with_another = SqliteLedger(state)
     hands._look = lambda: [(one.state, one.sent_at) for one in with_another.jobs()]
@@ -108,7 +111,7 @@ def test_what_is_about_to_be_done_is_durable_before_it_begins(ledger: SqliteLedg
     with_another.close()
 
 
-def test_leave_is_given_when_it_is_committed_and_not_before(ledger: SqliteLedger, state: Path) -> None:
+def test_threat_13_leave_is_given_when_it_is_committed_and_not_before(ledger: SqliteLedger, state: Path) -> None:
     made, hands, clock = daemon(ledger, job())
     made.tick([])
     other = SqliteLedger(state)
@@ -148,7 +151,7 @@ def test_a_claim_that_another_row_has_is_withdrawn_and_never_sent(ledger: Sqlite
     assert stored.sent_at is None
 
 
-def test_a_tick_that_cannot_write_starts_nothing(ledger: SqliteLedger) -> None:
+def test_threat_15_a_tick_that_cannot_write_starts_nothing(ledger: SqliteLedger) -> None:
     made, hands, _ = daemon(ledger, job())
     pages = ledger._run("PRAGMA page_count").fetchone()[0]
     ledger._run(f"PRAGMA max_page_count = {pages + 1}")
@@ -234,7 +237,7 @@ def test_the_loop_waits_for_an_upload_to_stop_and_releases_its_job(ledger: Sqlit
     assert [(one.state, one.sent_at) for one in ledger.jobs()] == [(JobState.QUEUED, None)]
 
 
-def test_the_loop_leaves_after_eight_seconds_whatever_still_runs(ledger: SqliteLedger) -> None:
+def test_threat_09_the_loop_leaves_after_eight_seconds_whatever_still_runs(ledger: SqliteLedger) -> None:
     made, hands, clock = daemon(ledger, job(state=JobState.RENDERED, request_id="r", rendered_at=NOW))
     hands.stop = lambda: setattr(clock, "at", clock.at + 8_000)  # type: ignore[method-assign]  # time passes meanwhile
     made.tick([])
@@ -244,13 +247,27 @@ def test_the_loop_leaves_after_eight_seconds_whatever_still_runs(ledger: SqliteL
     assert made.world.running
 
 
-def test_the_heart_beats_with_each_turn(ledger: SqliteLedger) -> None:
+def test_threat_09_83_the_heart_beats_with_each_turn(ledger: SqliteLedger) -> None:
     beats: list[int] = []
     made, _, _ = daemon(ledger)
     made._heartbeat = lambda: beats.append(1)
     stop(made, "test")
     made.run()
     assert beats
+
+
+def test_threat_05_a_process_that_stood_still_takes_no_folder_for_hung(ledger: SqliteLedger) -> None:
+    """SIGSTOP for ten minutes, with a scan under way: its thread did not run either."""
+    made, hands, clock = daemon(ledger)
+    clock.at += 60_000
+    made.tick([])
+    assert of(Scan, hands.started)
+    clock.jumps_in = 3  # the loop asks before it waits, in its wait, and after it
+    made._heartbeat = lambda: stop(made, "test") if clock.at > NOW + 600_000 else None
+    made.run()
+    assert clock.at > NOW + 600_000
+    assert made.world.running
+    assert made.world.folders["a"].state is RootState.OK
 
 
 def test_whoever_looks_after_a_tick_sees_what_is_committed(ledger: SqliteLedger) -> None:

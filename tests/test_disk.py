@@ -113,7 +113,7 @@ def test_a_root_that_is_not_recursive_ignores_folders(root: Path, clock: Clock) 
     assert tree.sweep().appeared == ("a.mp4",)
 
 
-def test_a_folder_that_is_renamed_takes_its_files_along(root: Path, tree: Tree) -> None:
+def test_threat_24_a_folder_that_is_renamed_takes_its_files_along(root: Path, tree: Tree) -> None:
     put(root / "a" / "x" / "y.mp4")
     tree.sweep()
     (root / "a").rename(root / "b")
@@ -200,7 +200,7 @@ def test_quiet_folders_keep_the_files_of_the_folders_below_them(root: Path, tree
     assert {sweep.vanished for sweep in sweeps} == {()}
 
 
-def test_links_pipes_sockets_and_folders_named_like_media_are_skipped_once(root: Path, tree: Tree) -> None:
+def test_threat_36_37_links_pipes_sockets_and_folders_named_like_media_are_skipped_once(root: Path, tree: Tree) -> None:
     put(root.parent / "outside" / "secret.mp4")
     (root / "link.mp4").symlink_to(root.parent / "outside" / "secret.mp4")
     (root / "folderlink").symlink_to(root.parent / "outside")
@@ -220,7 +220,7 @@ def test_links_pipes_sockets_and_folders_named_like_media_are_skipped_once(root:
     assert tree.sweep().skipped == ()
 
 
-def test_a_file_swapped_for_a_link_has_vanished(root: Path, tree: Tree) -> None:
+def test_threat_36_a_file_swapped_for_a_link_has_vanished(root: Path, tree: Tree) -> None:
     path = put(root / "a.mp4")
     tree.sweep()
     path.unlink()
@@ -229,7 +229,7 @@ def test_a_file_swapped_for_a_link_has_vanished(root: Path, tree: Tree) -> None:
     assert (sweep.vanished, sweep.skipped[0][0]) == (("a.mp4",), "a.mp4")
 
 
-def test_names_of_255_bytes_and_of_invalid_utf8_come_back_as_listed(root: Path, tree: Tree) -> None:
+def test_threat_39_40_names_of_255_bytes_and_of_invalid_utf8_come_back_as_listed(root: Path, tree: Tree) -> None:
     names = [b"\xff\xfe.mp4", b"n" * 251 + b".mp4", "e\u0301.mp4".encode(), "é.mp4".encode(), b"a\nb\x1b.mp4"]
     for name in names:
         put(root / os.fsdecode(name))
@@ -251,7 +251,7 @@ def make_deep(root: Path, depth: int, name: str) -> Iterator[int]:
     os.close(fd)
 
 
-def test_a_tree_200_deep_and_longer_than_path_max_is_listed_and_looked_at(root: Path, tree: Tree) -> None:
+def test_threat_24_a_tree_200_deep_and_longer_than_path_max_is_listed_and_looked_at(root: Path, tree: Tree) -> None:
     for fd in make_deep(root, 200, "f" * 100):
         os.close(os.open("deep.mp4", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
     (path,) = tree.sweep().appeared
@@ -260,7 +260,7 @@ def test_a_tree_200_deep_and_longer_than_path_max_is_listed_and_looked_at(root: 
     assert tree.sha256(path, tree.look([Look(path)])[0].signature or Signature(0, 0)) == hashlib.sha256().hexdigest()
 
 
-def test_a_tree_without_end_is_cut_off_and_said(root: Path, tree: Tree) -> None:
+def test_threat_24_a_tree_without_end_is_cut_off_and_said(root: Path, tree: Tree) -> None:
     for _ in make_deep(root, listing.MAX_DEPTH + 5, "d"):
         pass
     sweep = tree.sweep()
@@ -269,7 +269,7 @@ def test_a_tree_without_end_is_cut_off_and_said(root: Path, tree: Tree) -> None:
     subprocess.run(["rm", "-rf", str(root)], check=True)  # beyond Python's recursion on the way out
 
 
-def test_a_missing_root_is_a_root_problem_and_forgets_nothing(root: Path, tree: Tree) -> None:
+def test_threat_27_a_missing_root_is_a_root_problem_and_forgets_nothing(root: Path, tree: Tree) -> None:
     put(root / "a.mp4")
     tree.sweep()
     root.rename(root.parent / "away")
@@ -401,7 +401,7 @@ def share(root: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(root)], capture_output=True, check=False)
 
 
-def test_a_share_that_goes_while_it_is_listed_makes_nothing_vanish(share: Path) -> None:
+def test_threat_26_a_share_that_goes_while_it_is_listed_makes_nothing_vanish(share: Path) -> None:
     root = share
     leaves: list[str] = []
 
@@ -428,7 +428,7 @@ def test_a_share_that_goes_while_it_is_listed_makes_nothing_vanish(share: Path) 
     assert (sweep.appeared, sweep.vanished) == ((), ())
 
 
-def test_a_sweep_that_failed_loses_no_news(root: Path) -> None:
+def test_threat_26_a_sweep_that_failed_loses_no_news(root: Path) -> None:
     """The root goes after its first folder was listed: what was found there is told by the next sweep."""
     away = root.parent / "away"
     put(root / "a" / "a.mp4")
@@ -487,7 +487,7 @@ def test_looks_are_answered_in_their_order(root: Path, tree: Tree) -> None:
     assert observations[3].trouble is Trouble.GONE
 
 
-def test_holes_and_zero_tails_are_seen(root: Path, tree: Tree) -> None:
+def test_threat_29_holes_and_zero_tails_are_seen(root: Path, tree: Tree) -> None:
     with (root / "a.mp4").open("wb") as file:
         file.write(b"begun")
         file.truncate(1 << 20)
@@ -501,7 +501,7 @@ def test_holes_and_zero_tails_are_seen(root: Path, tree: Tree) -> None:
 
 
 @pytest.mark.timeout(10)
-def test_what_is_no_regular_file_never_blocks_and_is_never_followed(root: Path, tree: Tree) -> None:
+def test_threat_36_37_what_is_no_regular_file_never_blocks_and_is_never_followed(root: Path, tree: Tree) -> None:
     os.mkfifo(root / "pipe.mp4")
     (root / "folder.mp4").mkdir()
     (root / "link.mp4").symlink_to("/etc/passwd")
@@ -517,7 +517,7 @@ def test_what_is_no_regular_file_never_blocks_and_is_never_followed(root: Path, 
             tree.open(path, Signature(0, 0))
 
 
-def test_a_parent_folder_swapped_for_a_link_is_not_followed(root: Path, tree: Tree) -> None:
+def test_threat_36_a_parent_folder_swapped_for_a_link_is_not_followed(root: Path, tree: Tree) -> None:
     put(root / "a" / "x.mp4")
     put(root.parent / "outside" / "x.mp4", b"secret")
     assert tree.look([Look("a/x.mp4")])[0].trouble is None
@@ -570,7 +570,7 @@ def writer_of(path: Path) -> subprocess.Popen[str]:
     return child
 
 
-def test_a_lease_tells_a_writer_from_none(root: Path, leasing: Tree) -> None:
+def test_threat_29_a_lease_tells_a_writer_from_none(root: Path, leasing: Tree) -> None:
     path = put(root / "a.mp4")
     assert look_twice(leasing, "a.mp4").writer is False
     with writer_of(path) as child:
@@ -644,7 +644,7 @@ def touching(path: Path) -> Callable[[int], None]:
 
 @pytest.mark.parametrize("change", [appending, cutting, touching])
 @pytest.mark.timeout(20)
-def test_a_file_that_changes_while_it_is_hashed_has_no_hash(
+def test_threat_31_a_file_that_changes_while_it_is_hashed_has_no_hash(
     root: Path, tree: Tree, change: Callable[[Path], Callable[[int], None]]
 ) -> None:
     path = put(root / "a.mp4", b"x" * (3 << 20))
@@ -653,7 +653,7 @@ def test_a_file_that_changes_while_it_is_hashed_has_no_hash(
     assert caught.value.code == "input_changed"
 
 
-def test_another_signature_is_refused_at_the_door(root: Path, tree: Tree) -> None:
+def test_threat_31_another_signature_is_refused_at_the_door(root: Path, tree: Tree) -> None:
     path = put(root / "a.mp4")
     then = signature(path)
     path.write_bytes(b"CONTENT")
@@ -684,7 +684,7 @@ def test_an_open_source_reads_seeks_and_verifies(root: Path, tree: Tree) -> None
     assert source.file.closed
 
 
-def test_an_open_source_keeps_what_was_there_when_the_file_is_replaced(root: Path, tree: Tree) -> None:
+def test_threat_31_an_open_source_keeps_what_was_there_when_the_file_is_replaced(root: Path, tree: Tree) -> None:
     path = put(root / "a.mp4", b"old")
     with tree.open("a.mp4", signature(path)) as source:
         put(root / "new", b"NEW").rename(path)
@@ -692,7 +692,7 @@ def test_an_open_source_keeps_what_was_there_when_the_file_is_replaced(root: Pat
         source.verify()
 
 
-def test_an_error_of_reading_is_an_input_problem_and_no_oserror(root: Path, tree: Tree) -> None:
+def test_threat_17_an_error_of_reading_is_an_input_problem_and_no_oserror(root: Path, tree: Tree) -> None:
     """/proc/self/mem gives EIO at offset 0: a real read error without a broken disk."""
     path = put(root / "a.mp4")
     with tree.open("a.mp4", signature(path)) as source:
@@ -705,7 +705,7 @@ def test_an_error_of_reading_is_an_input_problem_and_no_oserror(root: Path, tree
             assert caught.value.code == "input_unreadable"
 
 
-def test_bad_utf8_and_long_names_are_hashed(root: Path, tree: Tree) -> None:
+def test_threat_39_40_bad_utf8_and_long_names_are_hashed(root: Path, tree: Tree) -> None:
     name = os.fsdecode(b"\xff" * 200 + b".mp4")
     path = put(root / name)
     assert tree.sha256(name, signature(path)) == hashlib.sha256(b"content").hexdigest()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from chamelaion_watch.core import unread
 from chamelaion_watch.core.folder import BACKLOG, CONFIRM_MS, HINT_PAUSE_MS, UNWELL_MS, Folder
 from chamelaion_watch.core.messages import Hash, RootFacts
 from chamelaion_watch.core.model import FileState, Observation, RootState, Signature, Source, Trouble
@@ -136,7 +137,7 @@ def test_a_file_is_gone_after_two_complete_healthy_sweeps() -> None:
     assert made.forgotten == ["s.wav"]
 
 
-def test_neither_an_incomplete_sweep_nor_a_look_counts() -> None:
+def test_threat_27_neither_an_incomplete_sweep_nor_a_look_counts() -> None:
     made = with_pair()
     made.scanned(sweep(vanished=("s.wav",)), NOW + 61 * S_)
     made.scanned(sweep(is_complete=False), NOW + 63 * S_)
@@ -153,7 +154,7 @@ def test_a_file_that_is_back_in_time_was_never_gone() -> None:
 
 
 @pytest.mark.parametrize("state", [state for state in RootState if state is not RootState.OK])
-def test_a_root_that_is_not_well_is_frozen_as_it_was(state: RootState) -> None:
+def test_threat_26_27_a_root_that_is_not_well_is_frozen_as_it_was(state: RootState) -> None:
     made = with_pair()
     before = dict(made.files)
     made.scanned(sweep(vanished=("s.mp4", "s.wav"), facts=RootFacts(state, "why")), NOW + 61 * S_)
@@ -167,7 +168,7 @@ def test_a_root_that_is_not_well_is_frozen_as_it_was(state: RootState) -> None:
     assert made.has(job(key="s"))
 
 
-def test_a_hung_root_is_frozen_until_its_scan_comes_back() -> None:
+def test_threat_09_26_a_hung_root_is_frozen_until_its_scan_comes_back() -> None:
     made = with_pair()
     made.hung(NOW + 61 * S_)
     assert (made.state, made.hash_wanted()) == (RootState.HUNG, None)
@@ -186,7 +187,7 @@ def test_hints_bring_the_sweep_forward_but_not_at_each_of_a_thousand() -> None:
     assert made.scan_at(swept_at + 10) == swept_at + HINT_PAUSE_MS
 
 
-def test_a_network_share_is_listed_more_often_and_never_for_more_than_a_fifth_of_the_time() -> None:
+def test_threat_25_a_network_share_is_listed_more_often_and_never_for_more_than_a_fifth_of_the_time() -> None:
     facts = replace(FINE, has_events=False, is_network=True)
     made = Folder(folder_policy())
     made.scanned(sweep(facts=facts), NOW)
@@ -305,3 +306,69 @@ def test_a_dead_processs_temp_is_told_and_is_no_media() -> None:
     made = folder(".s.lipsync-part", "s.mp4")
     assert made.temps == {".s.lipsync-part"}
     assert set(made.files) == {"s.mp4"}
+
+
+# -- content that cannot be read ------------------------------------------------------------------------
+
+
+def test_threat_17_content_that_cannot_be_read_is_said_and_read_again_after_longer_and_longer_waits() -> None:
+    made = folder("s.mp4")
+    now = settle(made, "s.mp4", SIGNATURE, NOW)
+    waits = []
+    for _ in range(8):
+        failed_at = now
+        made.unreadable("s.mp4", SIGNATURE, "Input/output error", now)
+        while made.hash_wanted() is None:
+            now = settle(made, "s.mp4", SIGNATURE, now)
+            assert made.files["s.mp4"].state is FileState.UNREADABLE
+        verdict = made.files["s.mp4"].verdict
+        assert verdict
+        assert "Input/output error" in verdict.reason
+        assert verdict.next_look_at - now <= 60 * S_
+        waits.append(now - failed_at)
+    assert waits == sorted(waits)
+    assert waits[-1] > 10 * waits[0]
+    made.hashed("s.mp4", SIGNATURE, sha("s"), now)
+    settle(made, "s.mp4", SIGNATURE, now)
+    assert identity(made, "s.mp4") is not None
+
+
+def test_threat_17_the_next_look_is_when_it_may_be_read_again() -> None:
+    made = folder("s.mp4")
+    now = settle(made, "s.mp4", SIGNATURE, NOW)
+    made.unreadable("s.mp4", SIGNATURE, "Input/output error", now)
+    again_at = now + unread.FIRST_MS
+    made.scanned(looked(("s.mp4", SIGNATURE)), now)
+    for seconds in (3, 6, 9):  # complete by then, which is looked at once a minute
+        made.scanned(looked(("s.mp4", SIGNATURE), deep=True), now + seconds * S_)
+        assert made.files["s.mp4"].next_look_at <= again_at
+        assert made.hash_wanted() is None
+    made.scanned(looked(("s.mp4", SIGNATURE), deep=True), again_at)
+    assert made.hash_wanted() is not None
+
+
+def test_threat_17_another_content_forgets_that_the_last_one_could_not_be_read() -> None:
+    made = folder("s.mp4")
+    now = settle(made, "s.mp4", SIGNATURE, NOW)
+    made.unreadable("s.mp4", SIGNATURE, "Input/output error", now)
+    other = Signature(6_000, 2)
+    now = settle(made, "s.mp4", SIGNATURE, now)
+    now = settle(made, "s.mp4", other, now)
+    assert made.hash_wanted() == Hash("a", "s.mp4", other)
+
+
+def test_threat_17_a_look_between_two_that_fail_does_not_make_it_look_well() -> None:
+    """A first look is shallow and reads nothing: the state used to change with every look."""
+    made = folder("s.mp4")
+    bad = Observation("s.mp4", trouble=Trouble.IO, detail="Input/output error")
+    now = NOW
+    for seen in (SIGNATURE, None) * 5:
+        now += 5 * S_
+        report = looked(("s.mp4", seen)) if seen else replace(looked(), observations=(bad,))
+        made.scanned(report, now)
+        if now > NOW + 10 * S_:
+            assert made.files["s.mp4"].state is FileState.UNREADABLE
+    now = settle(made, "s.mp4", SIGNATURE, now + 60 * S_)
+    made.hashed("s.mp4", SIGNATURE, sha("s"), now)
+    settle(made, "s.mp4", SIGNATURE, now)
+    assert identity(made, "s.mp4") is not None

@@ -56,7 +56,7 @@ TAKEN = ["scene01.mp4", "scene 01.wav", "partial.mp4", "lipsync.mp4", "Zoë.mp3"
 
 
 @pytest.mark.parametrize(("name", "glob"), IGNORED.items())
-def test_litter_is_ignored_and_the_glob_is_named(name: str, glob: str) -> None:
+def test_threat_35_litter_is_ignored_and_the_glob_is_named(name: str, glob: str) -> None:
     assert why_ignored(name) == glob
 
 
@@ -65,7 +65,7 @@ def test_media_is_not_ignored(name: str) -> None:
     assert why_ignored(name) is None
 
 
-def test_our_files_are_ignored_but_not_the_tickets_of_people() -> None:
+def test_threat_80_our_files_are_ignored_but_not_the_tickets_of_people() -> None:
     assert why_ignored("scene.lipsync.mp4")
     assert why_ignored(".scene.lipsync-part")
     assert why_ignored(".lipsync-root")
@@ -96,7 +96,7 @@ def test_the_last_of_the_users_globs_decides() -> None:
     assert why_ignored("a.mp4", ["!a.*", "*.mp4"]) == "*.mp4"
 
 
-def test_our_own_results_can_never_be_taken_back_in() -> None:
+def test_threat_80_our_own_results_can_never_be_taken_back_in() -> None:
     assert why_ignored("scene.lipsync.mp4", ["!*"]) == "*.lipsync.*"
     assert why_ignored("scene.lipsync.mp4.part", ["!*"]) == "*.lipsync.*"
     assert why_folder_ignored(".hidden", ["!*"]) is None
@@ -112,7 +112,7 @@ def test_a_regular_expression_is_only_a_glob() -> None:
     ["@eaDir", "#Recycle", "$recycle.bin", "System Volume Information", ".Trash-1000", "Show.fcpbundle", "__MACOSX",
      "Adobe Premiere Pro Video Previews", "Media Cache Files", "_UNPACK_Show", ".anything", "lost+found", "ProxyMedia"],
 )  # fmt: skip
-def test_folders_of_systems_and_editors_are_not_entered(folder: str) -> None:
+def test_threat_35_folders_of_systems_and_editors_are_not_entered(folder: str) -> None:
     assert why_folder_ignored(folder)
 
 
@@ -176,7 +176,7 @@ def test_a_hundred_thousand_names_are_checked_in_less_than_half_a_second() -> No
      ".syncthing.scene.mp4.tmp", "~syncthing~scene.mp4.tmp", ".scene.mp4.~1a2b3c", "scene.mp4.sb-1a2b3c4d-Xy12Zz",
      "scene.mp4.ocTransferId123456.part"],
 )  # fmt: skip
-def test_a_partial_copy_beside_a_file_is_found(sibling: str) -> None:
+def test_threat_35_a_partial_copy_beside_a_file_is_found(sibling: str) -> None:
     assert temp_sibling("scene.mp4", {"scene.mp4", "other.mp4", sibling}) == sibling
 
 

@@ -212,6 +212,19 @@ def test_a_result_that_is_paid_for_is_fetched_again_and_not_made_again() -> None
     assert (newest(made).state, newest(made).run_no, newest(made).request_id) == (S.RENDERED, 1, "r")
 
 
+def test_a_row_that_was_asked_for_again_stays_the_record_of_its_runs_when_new_content_comes() -> None:
+    """Life 20338: the old content came back, and its first run, which the service had forgotten, was paid once more."""
+    made = world(job(state=S.DOUBTFUL, request_id="r", sent_at=NOW))
+    made.pause = Pause()
+    old = newest(made)
+    intake.again(made, old, "its note was deleted")
+    replaced(made, "s1.wav", NEW)
+    assert [one.state for one in made.book.jobs.values()] == [S.CANCELLED, S.QUEUED]
+    assert (newest(made).audio, newest(made).run_no) == (NEW, 1)
+    replaced(made, "s1.wav", old.audio)
+    assert (newest(made).audio, newest(made).run_no) == (old.audio, 2)
+
+
 def test_done_it_is_run_again_as_a_new_row() -> None:
     made = world(job(state=S.DONE, output="s1.lipsync.mp4"))
     intake.again(made, made.book.jobs[1], "why")

@@ -49,7 +49,7 @@ def test_the_empty_path_is_the_root_with_a_position_of_its_own(root: int) -> Non
 
 
 @pytest.mark.parametrize("rel", ["/etc/passwd", "../outside/secret", "a/../../outside/secret", "a//b", "a/./b", "a/"])
-def test_a_path_that_could_lead_out_is_refused_before_any_call(root: int, rel: str) -> None:
+def test_threat_36_45_a_path_that_could_lead_out_is_refused_before_any_call(root: int, rel: str) -> None:
     assert error_of(jail.open_beneath, root, rel, os.O_RDONLY) == errno.EXDEV
     assert error_of(jail.open_folder_beneath, root, rel) == errno.EXDEV
     assert error_of(jail.make_folders_beneath, root, rel, 0o755) == errno.EXDEV
@@ -60,19 +60,19 @@ def test_what_can_be_no_name_is_an_oserror(root: int, rel: str) -> None:
     assert error_of(jail.open_beneath, root, rel, os.O_RDONLY) == errno.EINVAL
 
 
-def test_a_link_is_not_followed_at_the_end(root: int, tmp_path: Path) -> None:
+def test_threat_36_a_link_is_not_followed_at_the_end(root: int, tmp_path: Path) -> None:
     (tmp_path / "root" / "a" / "link.mp4").symlink_to(tmp_path / "outside" / "secret")
     assert error_of(jail.open_beneath, root, "a/link.mp4", os.O_RDONLY) == errno.ELOOP
 
 
-def test_a_link_is_not_followed_on_the_way(root: int, tmp_path: Path) -> None:
+def test_threat_36_a_link_is_not_followed_on_the_way(root: int, tmp_path: Path) -> None:
     (tmp_path / "root" / "way").symlink_to(tmp_path / "outside")
     assert error_of(jail.open_beneath, root, "way/secret", os.O_RDONLY) in {errno.ENOTDIR, errno.ELOOP}
     assert error_of(jail.make_folders_beneath, root, "way/new", 0o755) in {errno.ENOTDIR, errno.ELOOP}
     assert names(tmp_path / "outside") == ["secret"]
 
 
-def test_a_folder_swapped_for_a_link_after_it_was_opened_does_not_matter(root: int, tmp_path: Path) -> None:
+def test_threat_36_a_folder_swapped_for_a_link_after_it_was_opened_does_not_matter(root: int, tmp_path: Path) -> None:
     with held(jail.open_folder_beneath(root, "a/b")) as folder:
         (tmp_path / "root" / "a").rename(tmp_path / "root" / "was-a")
         (tmp_path / "root" / "a").symlink_to(tmp_path / "outside")
@@ -124,7 +124,7 @@ def test_no_descriptor_is_left_open(root: int) -> None:
         (errno.EMFILE, RootState.STALE),
     ],
 )
-def test_each_error_of_the_root_has_its_state(code: int, state: RootState) -> None:
+def test_threat_28_each_error_of_the_root_has_its_state(code: int, state: RootState) -> None:
     problem = jail.root_problem(OSError(code, os.strerror(code)), "/srv/share")
     assert problem.root_state is state
     assert problem.code == state
@@ -132,14 +132,14 @@ def test_each_error_of_the_root_has_its_state(code: int, state: RootState) -> No
 
 
 @pytest.mark.parametrize("code", [errno.ESTALE, errno.EHOSTDOWN, errno.ENOTCONN, errno.ETIMEDOUT])
-def test_a_dead_server_is_the_roots_problem_whichever_file_met_it(tmp_path: Path, code: int) -> None:
+def test_threat_28_a_dead_server_is_the_roots_problem_whichever_file_met_it(tmp_path: Path, code: int) -> None:
     with pytest.raises(RootProblem) as caught:
         jail.blame_root(OSError(code, os.strerror(code)), str(tmp_path))
     assert caught.value.root_state is RootState.STALE
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENXIO, errno.ENODEV])
-def test_a_bad_file_is_the_roots_problem_only_if_the_root_does_not_answer(tmp_path: Path, code: int) -> None:
+def test_threat_17_a_bad_file_is_the_roots_problem_only_if_the_root_does_not_answer(tmp_path: Path, code: int) -> None:
     error = OSError(code, os.strerror(code))
     jail.blame_root(error, str(tmp_path))
     with pytest.raises(RootProblem):

@@ -152,7 +152,7 @@ def test_configuring_again_replaces_the_former_stream() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_a_hostile_name_stays_on_its_line(form: str) -> None:
+def test_threat_38_a_hostile_name_stays_on_its_line(form: str) -> None:
     stream = configured(form)
     name = "a\r\n2026-01-01 INFO forged\x1b[2J\u202e" + os.fsdecode(b"\xff")
     logger.bind(file=name).info("taking {}", name)
@@ -177,7 +177,7 @@ def test_a_traceback_is_indented_in_text_and_one_field_in_json() -> None:
     assert "forged\\x07" in event["exception"]
 
 
-def test_a_traceback_shows_no_values_of_variables() -> None:
+def test_threat_82_a_traceback_shows_no_values_of_variables() -> None:
     stream = configured("text", "trace")
     opaque = "value-of-a-variable"
     try:
@@ -204,7 +204,7 @@ def test_an_endless_traceback_is_cut_in_the_middle() -> None:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 @pytest.mark.parametrize("level", ["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
-def test_the_key_is_shown_nowhere_at_any_level(form: str, level: str) -> None:
+def test_threat_81_82_the_key_is_shown_nowhere_at_any_level(form: str, level: str) -> None:
     stream = configured(form, "trace")
     log.hide(KEY)
     try:
@@ -233,7 +233,7 @@ def test_the_key_is_shown_nowhere_at_any_level(form: str, level: str) -> None:
         ("https://api.chamelaion.com/api/v1", "https://api.chamelaion.com/api/v1"),
     ],
 )
-def test_tokens_and_queries_are_hidden_without_being_registered(text: str, shown: str) -> None:
+def test_threat_82_tokens_and_queries_are_hidden_without_being_registered(text: str, shown: str) -> None:
     assert log.redacted(text) == shown
 
 
@@ -251,7 +251,7 @@ def test_an_empty_secret_hides_nothing() -> None:
 # -- other people's logging ---------------------------------------------------------------------------
 
 
-def test_libraries_are_heard_from_warning_on_and_redacted() -> None:
+def test_threat_82_libraries_are_heard_from_warning_on_and_redacted() -> None:
     stream = configured("json", "trace")
     log.hide(KEY)
     logging.getLogger("httpx").info("HTTP Request: GET %s", SIGNED)

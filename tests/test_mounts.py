@@ -107,7 +107,7 @@ def test_the_options_of_the_mount_and_of_its_file_system_are_told(places: Places
         ("fuse.glusterfs", True, False, False),
     ],
 )
-def test_each_kind_of_file_system_promises_what_it_can_keep(
+def test_threat_25_each_kind_of_file_system_promises_what_it_can_keep(
     fstype: str, is_network: bool, delivers_events: bool, has_leases: bool
 ) -> None:
     mount = Mount("/x", "source", fstype)
@@ -209,12 +209,12 @@ def test_what_a_crash_left_does_not_stop_the_next_claim(tmp_path: Path) -> None:
         b'{"ledger": "ledger-1"}' + b" " * 20_000,
     ],
 )
-def test_a_hostile_or_damaged_sentinel_says_nothing(tmp_path: Path, content: bytes) -> None:
+def test_threat_45_a_hostile_or_damaged_sentinel_says_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / ".lipsync-root").write_bytes(content)
     assert read_sentinel(str(tmp_path)) == Sentinel(is_damaged=True)
 
 
-def test_a_sentinel_with_odd_fields_is_read_with_limits(tmp_path: Path) -> None:
+def test_threat_45_a_sentinel_with_odd_fields_is_read_with_limits(tmp_path: Path) -> None:
     content = {"ledger": "x", "host": "a\nb\x1b[31m" + "c" * 500, "folder": ["x"], "written_at": "never", "new": 1}
     (tmp_path / ".lipsync-root").write_text(json.dumps(content))
     sentinel = read_sentinel(str(tmp_path))
@@ -226,7 +226,7 @@ def test_a_sentinel_with_odd_fields_is_read_with_limits(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
-def test_a_sentinel_that_is_no_file_is_damaged_and_not_followed(tmp_path: Path, kind: str) -> None:
+def test_threat_45_a_sentinel_that_is_no_file_is_damaged_and_not_followed(tmp_path: Path, kind: str) -> None:
     root = tmp_path / "root"
     root.mkdir()
     write_sentinel(str(tmp_path), OURS)
@@ -291,7 +291,7 @@ def test_a_known_root_with_its_sentinel_on_its_mount_is_ok(root: Path, places: P
     assert report.mount.is_network
 
 
-def test_an_empty_mount_point_is_not_mounted(root: Path, places: Places, here: KnownRoot) -> None:
+def test_threat_27_an_empty_mount_point_is_not_mounted(root: Path, places: Places, here: KnownRoot) -> None:
     Path(places.mountinfo).write_text("27 1 254:0 / / rw - ext4 /dev/vda1 rw\n")
     report = inspect(root, places, here)
     assert (report.state, report.may_claim) == (RootState.NOT_MOUNTED, False)
@@ -299,13 +299,13 @@ def test_an_empty_mount_point_is_not_mounted(root: Path, places: Places, here: K
     assert "ext4 /dev/vda1" in report.reason
 
 
-def test_a_sentinel_in_the_bare_mount_point_does_not_deceive(root: Path, places: Places, here: KnownRoot) -> None:
+def test_threat_27_a_bare_mount_points_sentinel_deceives_nobody(root: Path, places: Places, here: KnownRoot) -> None:
     claim_root(str(root), "ledger-1", "host-1", now=NOW)
     Path(places.mountinfo).write_text("27 1 254:0 / / rw - ext4 /dev/vda1 rw\n")
     assert inspect(root, places, here).state is RootState.NOT_MOUNTED
 
 
-def test_a_known_root_without_its_sentinel_is_not_mounted(root: Path, places: Places, here: KnownRoot) -> None:
+def test_threat_27_a_known_root_without_sentinel_is_not_mounted(root: Path, places: Places, here: KnownRoot) -> None:
     (root / "something.else").touch()
     report = inspect(root, places, here)
     assert (report.state, report.may_claim) == (RootState.NOT_MOUNTED, False)
@@ -322,7 +322,7 @@ def test_a_lost_sentinel_is_written_anew_where_a_known_file_lies(root: Path, pla
     assert "anew" in report.reason
 
 
-def test_another_ledgers_root_is_foreign_and_says_whose(root: Path, places: Places) -> None:
+def test_threat_07_another_ledgers_root_is_foreign_and_says_whose(root: Path, places: Places) -> None:
     write_sentinel(str(root), Sentinel("ledger-2", "cutting-room", "/mnt/share", NOW))
     for known in (None, KnownRoot("/dev/vda1", "ext4", has_sentinel=True)):
         report = inspect(root, places, known)
@@ -385,7 +385,7 @@ def test_a_file_in_place_of_the_root_is_missing(root: Path, places: Places) -> N
         ("nfs4", "//nas/media", RootState.NOT_MOUNTED),
     ],
 )
-def test_another_share_is_another_mount(
+def test_threat_27_another_share_is_another_mount(
     root: Path, places: Places, here: KnownRoot, fstype: str, source: str, state: RootState
 ) -> None:
     claim_root(str(root), "ledger-1", "host-1", now=NOW)
@@ -423,7 +423,7 @@ def system(tmp_path: Path) -> Places:
     return Places(fstab=str(tmp_path / "none"), unit_folders=())
 
 
-def test_a_share_that_is_unmounted_is_not_taken_for_an_empty_one(share: Path, system: Places) -> None:
+def test_threat_27_a_share_that_is_unmounted_is_not_taken_for_an_empty_one(share: Path, system: Places) -> None:
     claim_root(str(share), "ledger-1", "host-1", now=NOW)
     mount = inspect(share, system).mount
     assert mount
@@ -435,7 +435,7 @@ def test_a_share_that_is_unmounted_is_not_taken_for_an_empty_one(share: Path, sy
     assert list(share.iterdir()) == []
 
 
-def test_a_read_only_root_is_served_without_a_sentinel_unless_it_was_writable(share: Path, system: Places) -> None:
+def test_threat_18_a_read_only_root_needs_no_sentinel_unless_it_was_writable(share: Path, system: Places) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(share)], check=True)
     report = inspect(share, system)
     assert (report.state, report.may_claim, report.is_read_only) == (RootState.OK, False, True)

@@ -70,7 +70,7 @@ def test_an_abstract_socket_is_reached() -> None:
     supervisor.close()
 
 
-def test_a_file_name_cannot_forge_a_word(supervisor: Supervisor, notifier: Notifier) -> None:
+def test_threat_38_a_file_name_cannot_forge_a_word(supervisor: Supervisor, notifier: Notifier) -> None:
     notifier.status("taking a\nSTOPPING=1\x1b" + os.fsdecode(b"\xff"))
     assert supervisor.heard() == ["STATUS=taking a\\nSTOPPING=1\\e\\xff"]
 

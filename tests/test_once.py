@@ -135,7 +135,7 @@ def test_a_rejected_key_ends_it_at_once() -> None:
     assert code(made, once) == EXIT_UNAUTHORIZED
 
 
-def test_a_used_up_quota_ends_it_when_what_is_paid_for_is_finished() -> None:
+def test_threat_57_a_used_up_quota_ends_it_when_what_is_paid_for_is_finished() -> None:
     made, once = begun(job(), job(2, key="s2", state=JobState.RENDERING, request_id="r"))
     made.gate = Gate(AccountState.QUOTA_EXHAUSTED, since_at=NOW, until_at=NOW + 900 * S_)
     assert code(made, once) is None
@@ -153,7 +153,7 @@ def test_a_dead_network_is_waited_out_as_long_as_was_said(patience_ms: int | Non
     assert code(made, once) == EXIT_TEMPORARY
 
 
-def test_a_429_is_waited_out_however_long_it_takes() -> None:
+def test_threat_55_a_429_is_waited_out_however_long_it_takes() -> None:
     made, once = begun(job())
     made.gate = Gate(AccountState.RATE_LIMITED, since_at=NOW, until_at=NOW + 3_600 * S_)
     made.now = NOW + 3_599 * S_

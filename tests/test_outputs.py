@@ -88,7 +88,7 @@ def test_a_note_removes_once(root: str) -> None:
     assert not remove_note(root, "none/x.lipsync-error.txt")
 
 
-def test_a_note_planted_as_a_link_is_replaced_and_what_it_points_to_stays(root: str, tmp_path: Path) -> None:
+def test_threat_45_a_note_planted_as_a_link_is_replaced_and_what_it_points_to_stays(root: str, tmp_path: Path) -> None:
     (tmp_path / "victim").write_bytes(b"mine")
     for name in ("x.lipsync-error.txt", outputs.part_name("x.lipsync-error.txt")):
         Path(root, name).symlink_to(tmp_path / "victim")
@@ -100,7 +100,7 @@ def test_a_note_planted_as_a_link_is_replaced_and_what_it_points_to_stays(root: 
         write_note(root, "way/x.lipsync-error.txt", b"note", mode=MODE)
 
 
-def test_a_folder_in_place_of_a_note_is_a_problem_and_leaves_nothing(root: str) -> None:
+def test_threat_45_a_folder_in_place_of_a_note_is_a_problem_and_leaves_nothing(root: str) -> None:
     Path(root, "x.lipsync-error.txt").mkdir()
     with pytest.raises(OutputProblem) as caught:
         write_note(root, "x.lipsync-error.txt", b"note", mode=MODE)
@@ -109,7 +109,7 @@ def test_a_folder_in_place_of_a_note_is_a_problem_and_leaves_nothing(root: str) 
 
 
 @pytest.mark.parametrize("name", ["scene.mp4", "scene.lipsync.mp4", "x.retry"])
-def test_only_names_of_notes_are_ever_written_over_or_removed(root: str, name: str) -> None:
+def test_threat_45_only_names_of_notes_are_ever_written_over_or_removed(root: str, name: str) -> None:
     Path(root, name).write_bytes(b"somebody's")
     for call in (lambda: remove_note(root, name), lambda: write_note(root, name, b"", mode=MODE)):
         with pytest.raises(ValueError, match="note"):
@@ -117,7 +117,7 @@ def test_only_names_of_notes_are_ever_written_over_or_removed(root: str, name: s
     assert Path(root, name).read_bytes() == b"somebody's"
 
 
-def test_a_note_of_240_bytes_fits_and_a_longer_one_gets_a_temp_name_of_its_hash(root: str) -> None:
+def test_threat_40_a_note_of_240_bytes_fits_and_a_longer_one_gets_a_temp_name_of_its_hash(root: str) -> None:
     for length in (240, 255):
         name = "n" * (length - len(".lipsync-error.txt")) + ".lipsync-error.txt"
         write_note(root, name, b"note", mode=MODE)
@@ -167,7 +167,7 @@ def test_folders_of_a_result_are_made(root: str) -> None:
     assert new_part(root, rel=f"a/b/{TEMP}").publish([f"a/b/{name}" for name in NAMES]) == f"a/b/{NAMES[0]}"
 
 
-def test_another_file_of_that_name_is_never_replaced(root: str) -> None:
+def test_threat_20_another_file_of_that_name_is_never_replaced(root: str) -> None:
     Path(root, NAMES[0]).write_bytes(b"result of somebody else")
     Path(root, NAMES[1]).mkdir()
     assert new_part(root).publish(NAMES) == NAMES[2]
@@ -190,14 +190,14 @@ def test_our_own_content_under_that_name_is_the_result(root: str) -> None:
 
 
 @pytest.mark.timeout(10)
-def test_links_and_pipes_in_the_way_are_passed_by(root: str, tmp_path: Path) -> None:
+def test_threat_45_links_and_pipes_in_the_way_are_passed_by(root: str, tmp_path: Path) -> None:
     (tmp_path / "target").write_bytes(b"result")
     Path(root, NAMES[0]).symlink_to(tmp_path / "target")
     os.mkfifo(Path(root, NAMES[1]))
     assert new_part(root).publish(NAMES) == NAMES[2]
 
 
-def test_when_every_name_is_taken_the_part_stays_and_can_be_published_later(root: str) -> None:
+def test_threat_19_when_every_name_is_taken_the_part_stays_and_can_be_published_later(root: str) -> None:
     for name in NAMES:
         Path(root, name).write_bytes(b"taken")
     part = new_part(root)
@@ -222,6 +222,18 @@ def test_a_stale_part_of_that_name_is_begun_anew(root: str) -> None:
     assert part.sha256() == sha256(b"fresh")
     part.discard()
     assert names(root) == []
+
+
+def test_a_half_that_another_session_has_begun_under_that_name_is_not_published(root: str) -> None:
+    """The ledger failed, or the configuration was read again, while a thread still hashed its result."""
+    old = new_part(root, b"whole")
+    new = new_part(root, b"ha")
+    with pytest.raises(OutputProblem):
+        old.publish(NAMES)
+    assert names(root) == [TEMP]
+    new.write(b"lf")
+    new.publish(NAMES)
+    assert Path(root, NAMES[0]).read_bytes() == b"half"
 
 
 def test_a_part_restarts_with_nothing(root: str) -> None:
@@ -260,7 +272,7 @@ def test_only_hidden_part_names_are_parts(root: str) -> None:
             Part.create(root, rel, mode=MODE)
 
 
-def test_more_than_is_free_is_refused_before_the_first_byte(root: str) -> None:
+def test_threat_14_more_than_is_free_is_refused_before_the_first_byte(root: str) -> None:
     with pytest.raises(OutputProblem, match="free") as caught:
         Part.create(root, TEMP, mode=MODE, expected_bytes=1 << 60)
     assert caught.value.root_state is RootState.FULL
@@ -371,7 +383,7 @@ WAYS = [placing.rename_exclusively, placing.link_then_unlink, placing.replace_pl
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_each_way_of_placing_gives_the_name_and_replaces_nothing(root: str, way: placing.Way) -> None:
+def test_threat_19_21_each_way_of_placing_gives_the_name_and_replaces_nothing(root: str, way: placing.Way) -> None:
     with held(open_root(root)) as folder:
         Path(root, "temp").write_bytes(b"ours")
         Path(root, "taken").write_bytes(b"theirs")
@@ -390,20 +402,20 @@ def refusing(code: int) -> placing.Way:
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM])
-def test_a_way_the_file_system_does_not_know_is_followed_by_the_next(root: str, code: int) -> None:
+def test_threat_21_a_way_the_file_system_does_not_know_is_followed_by_the_next(root: str, code: int) -> None:
     Path(root, "temp").write_bytes(b"ours")
     with held(open_root(root)) as folder:
         assert placing.place(folder, "temp", "free", [refusing(code), placing.replace_placeholder])
 
 
-def test_an_error_in_earnest_is_no_reason_to_try_the_next_way(root: str) -> None:
+def test_threat_19_an_error_in_earnest_is_no_reason_to_try_the_next_way(root: str) -> None:
     Path(root, "temp").write_bytes(b"ours")
     with held(open_root(root)) as folder, pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         placing.place(folder, "temp", "free", [refusing(errno.ENOSPC), placing.replace_placeholder])
     assert names(root) == ["temp"]
 
 
-def test_a_placeholder_goes_when_the_rename_fails(root: str) -> None:
+def test_threat_19_a_placeholder_goes_when_the_rename_fails(root: str) -> None:
     with held(open_root(root)) as folder, pytest.raises(FileNotFoundError):
         placing.replace_placeholder(folder, "no such temp", "free")
     assert names(root) == []
@@ -428,7 +440,7 @@ def test_a_placeholder_goes_when_the_rename_fails(root: str) -> None:
         (errno.ESTALE, RootState.STALE, "stale"),
     ],
 )
-def test_each_error_of_writing_has_its_state_and_code(code: int, state: RootState, slug: str) -> None:
+def test_threat_18_each_error_of_writing_has_its_state_and_code(code: int, state: RootState, slug: str) -> None:
     problem = writing.output_problem(OSError(code, os.strerror(code)), "/srv/share/x")
     assert (problem.root_state, problem.code) == (state, slug)
     assert problem.message.startswith("/srv/share/x: ")
@@ -452,7 +464,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up_is_full_and_delivers_once_there_is_room(small_disk: Path) -> None:
+def test_threat_14_a_disk_that_fills_up_is_full_and_delivers_once_there_is_room(small_disk: Path) -> None:
     root = str(small_disk)
     hog = small_disk / "hog"
     hog.write_bytes(bytes(200_000))
@@ -467,7 +479,7 @@ def test_a_disk_that_fills_up_is_full_and_delivers_once_there_is_room(small_disk
     assert Path(root, NAMES[0]).stat().st_size == 150_000
 
 
-def test_a_note_that_finds_no_room_leaves_nothing_behind_and_the_old_one_in_place(small_disk: Path) -> None:
+def test_threat_14_a_note_that_finds_no_room_leaves_nothing_behind_and_the_old_one_in_place(small_disk: Path) -> None:
     root = str(small_disk)
     write_note(root, "x.lipsync-error.txt", b"old", mode=MODE)
     with pytest.raises(OutputProblem) as caught:
@@ -477,7 +489,7 @@ def test_a_note_that_finds_no_room_leaves_nothing_behind_and_the_old_one_in_plac
     assert Path(root, "x.lipsync-error.txt").read_bytes() == b"old"
 
 
-def test_a_read_only_disk_is_read_only(small_disk: Path) -> None:
+def test_threat_18_a_read_only_disk_is_read_only(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     for call in (lambda: new_part(str(small_disk)), lambda: write_note(str(small_disk), "_lipsync-x", b"", mode=MODE)):
         with pytest.raises(OutputProblem) as caught:
@@ -503,7 +515,7 @@ def test_a_file_larger_than_the_system_takes_is_too_big_and_the_size_is_true(roo
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "output_too_big 1000\n"
 
 
-def test_an_error_of_flushing_discards_the_part_and_is_never_believed_later(root: str) -> None:
+def test_threat_16_an_error_of_flushing_discards_the_part_and_is_never_believed_later(root: str) -> None:
     """A pipe cannot be flushed in place of the file: fsync says EINVAL there, so a closed descriptor stands in."""
     part = new_part(root)
     hidden = [int(each.name) for each in Path("/proc/self/fd").iterdir() if is_open_as(each, TEMP)]

@@ -45,17 +45,17 @@ def test_a_video_and_an_audio_of_one_stem_are_a_pair() -> None:
     }
 
 
-def test_case_does_not_matter_and_the_videos_spelling_names_the_pair() -> None:
+def test_threat_33_case_does_not_matter_and_the_videos_spelling_names_the_pair() -> None:
     found = pairing("Scene01.MP4", "scene01.wav").pairs[0]
     assert (found.stem, found.lang, found.folder, found.key) == ("Scene01", None, "", "Scene01")
 
 
-def test_decomposed_and_composed_names_pair_and_keep_their_bytes() -> None:
+def test_threat_33_decomposed_and_composed_names_pair_and_keep_their_bytes() -> None:
     video, audio = unicodedata.normalize("NFD", "Café.mp4"), unicodedata.normalize("NFC", "café.wav")
     assert [(pair.video, pair.audio) for pair in pairing(video, audio).pairs] == [(video, audio)]
 
 
-def test_dots_and_spaces_at_the_end_do_not_matter() -> None:
+def test_threat_34_dots_and_spaces_at_the_end_do_not_matter() -> None:
     assert len(pairs("scene .mp4", "scene.wav. ")) == 1
 
 
@@ -63,7 +63,7 @@ def test_other_folders_do_not_matter() -> None:
     assert pairs("a/scene.mp4", "b/scene.wav") == {}
 
 
-def test_a_name_that_is_no_utf8_pairs_by_its_bytes() -> None:
+def test_threat_39_a_name_that_is_no_utf8_pairs_by_its_bytes() -> None:
     assert len(pairs("caf\udce9.mp4", "caf\udce9.wav")) == 1
     assert pairs("caf\udce9.mp4", "caf\udce8.wav") == {}
 
@@ -231,7 +231,7 @@ def test_one_language_twice_in_a_job_folder_is_ambiguous_and_the_other_language_
         (("a.mp4", "a.mov"), "two_videos"),
     ],
 )
-def test_rivals_are_all_shown_and_none_is_taken(files: tuple[str, ...], code: str) -> None:
+def test_threat_33_rivals_are_all_shown_and_none_is_taken(files: tuple[str, ...], code: str) -> None:
     found = pairing(*files)
     assert found.pairs == ()
     assert {each.path: (each.state, each.code) for each in found.unpaired} == dict.fromkeys(
@@ -254,7 +254,7 @@ def test_two_pairs_never_share_a_name() -> None:
     assert codes(*files) == {"scene.de.mp4": "same_name", "scene.de.wav": "same_name", "scene.ger.wav": "same_name"}
 
 
-def test_a_hostile_name_is_escaped_in_a_reason() -> None:
+def test_threat_38_a_hostile_name_is_escaped_in_a_reason() -> None:
     found = left("a\n\x1b[31m.mp4", "a\n\x1b[31m.mov")
     assert all(each.reason.isprintable() for each in found.values())
 

@@ -151,7 +151,7 @@ def test_queued_jobs_are_probed_at_once_two_at_a_time() -> None:
     assert of(Probe, tick(made)) == []
 
 
-def test_a_root_is_scanned_once_at_a_time_and_hung_after_a_minute() -> None:
+def test_threat_09_a_root_is_scanned_once_at_a_time_and_hung_after_a_minute() -> None:
     made = world()
     made.folders["a"] = folder_with()
     (scan,) = of(Scan, tick(made, at=NOW + 60 * S_))

@@ -171,13 +171,13 @@ def test_a_tag_in_another_encoding_is_no_obstacle(prober: Prober, media: Path, t
         (lambda: box(b"ftyp", b"isom\0\0\0\0isom") + box(b"moov", box(b"trak") * 500_000), "memory"),
     ],
 )
-def test_what_is_no_media_is_said_in_plain_words(
+def test_threat_42_what_is_no_media_is_said_in_plain_words(
     prober: Prober, tmp_path: Path, make: Callable[[], bytes], words: str
 ) -> None:
     assert words in (probe_bytes(prober, tmp_path, make()).error or "")
 
 
-def test_a_playlist_does_not_lead_to_another_file(prober: Prober, media: Path, tmp_path: Path) -> None:
+def test_threat_36_a_playlist_does_not_lead_to_another_file(prober: Prober, media: Path, tmp_path: Path) -> None:
     """Without the list of formats ffmpeg does follow it: relative to the working folder, which is /."""
     target = str(media / "clip.mp4").lstrip("/")
     assert "not a video" in (
@@ -185,7 +185,7 @@ def test_a_playlist_does_not_lead_to_another_file(prober: Prober, media: Path, t
     )
 
 
-def test_300_megabytes_of_nothing_are_refused_fast(prober: Prober, tmp_path: Path) -> None:
+def test_threat_42_300_megabytes_of_nothing_are_refused_fast(prober: Prober, tmp_path: Path) -> None:
     path = tmp_path / "sparse.mp4"
     with path.open("wb") as file:
         file.truncate(300_000_000)
@@ -213,7 +213,7 @@ def test_a_video_whose_index_never_arrived_cannot_be_read(prober: Prober, tmp_pa
     assert probe_bytes(prober, tmp_path, data).error
 
 
-def test_an_enormous_picture_in_the_header_is_harmless(prober: Prober, media: Path, tmp_path: Path) -> None:
+def test_threat_42_an_enormous_picture_in_the_header_is_harmless(prober: Prober, media: Path, tmp_path: Path) -> None:
     data = bytearray((media / "silent.mp4").read_bytes())
     for kind, offset in ((b"avc1", 28), (b"mp4v", 28)):
         if (at := data.find(kind, data.find(b"stsd"))) > 0:
@@ -254,7 +254,7 @@ def test_no_descriptor_is_left_open(prober: Prober, media: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def test_a_failing_storage_is_not_the_files_fault(prober: Prober, tmp_path: Path) -> None:
+def test_threat_17_a_failing_storage_is_not_the_files_fault(prober: Prober, tmp_path: Path) -> None:
     with pytest.raises(Transient, match="could not be read: Is a directory"):
         probe(prober, tmp_path)
 
@@ -307,7 +307,7 @@ def test_a_file_whose_check_crashed_once_is_examined_again(prober: Prober, media
     assert pid not in children()
 
 
-def test_a_file_whose_check_crashes_twice_is_given_up(prober: Prober, media: Path) -> None:
+def test_threat_10_a_file_whose_check_crashes_twice_is_given_up(prober: Prober, media: Path) -> None:
     background, pid = busy_child(prober, media / "slow.mp4")
     os.kill(pid, signal.SIGSEGV)
     (other,) = eventually(lambda: children() - {pid})
@@ -345,7 +345,7 @@ def test_a_file_that_keeps_it_computing_is_given_up_at_the_deadline(media: Path)
         prober.close()
 
 
-def test_a_storage_that_does_not_answer_is_not_the_files_fault(media: Path) -> None:
+def test_threat_09_a_storage_that_does_not_answer_is_not_the_files_fault(media: Path) -> None:
     prober = Prober(deadline_s=2.0)
     try:
         background, pid = busy_child(prober, media / "slow.mp4")

@@ -15,6 +15,6 @@ print(process.may_be_dumped(), resource.getrlimit(resource.RLIMIT_CORE))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
-def test_a_process_that_holds_the_key_leaves_no_core() -> None:
+def test_threat_81_82_a_process_that_holds_the_key_leaves_no_core() -> None:
     told = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout
     assert told.splitlines() == ["True", "False (0, 0)"]

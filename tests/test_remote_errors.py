@@ -37,5 +37,5 @@ def test_the_services_words_are_classified(message: str, code: str) -> None:
     assert remote_code(message) == code
 
 
-def test_a_megabyte_of_words_is_classified_by_its_beginning() -> None:
+def test_threat_67_a_megabyte_of_words_is_classified_by_its_beginning() -> None:
     assert remote_code("no " * 500_000 + "face") == "remote_failed"

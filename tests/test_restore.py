@@ -12,7 +12,7 @@ from chamelaion_watch import restore as restoring
 from chamelaion_watch.core.errors import Throttled
 from chamelaion_watch.core.gate import Gate, refused
 from chamelaion_watch.core.messages import RootFacts, Submit
-from chamelaion_watch.core.model import Attempt, JobState, RootState, Signature
+from chamelaion_watch.core.model import AccountState, Attempt, JobState, RootState, Signature
 from chamelaion_watch.core.policy import Policy
 from chamelaion_watch.core.world import DAY_MS, Note, Pause, World
 from chamelaion_watch.edges.ledger.protocol import RootRow
@@ -156,6 +156,12 @@ def test_notes_and_the_days_submissions_are_read(ledger: SqliteLedger) -> None:
     assert list(made.accepted_at) == [NOW - 5]
 
 
+def test_what_a_session_was_asked_holds_though_its_ledger_failed(ledger: SqliteLedger) -> None:
+    held = Gate(AccountState.RATE_LIMITED, NOW, NOW + 40_000, is_promised=True)
+    made = restore(ledger, Policy(), [], now=NOW, held=held)
+    assert (made.gate.state, made.gate.until_at) == (AccountState.RATE_LIMITED, NOW + 40_000)
+
+
 @pytest.mark.parametrize("days", [-400, 400])
 def test_threat_78_a_wall_clock_that_was_set_while_the_daemon_was_down_makes_nobody_wait_for_ever(
     ledger: SqliteLedger, days: int
@@ -166,7 +172,7 @@ def test_threat_78_a_wall_clock_that_was_set_while_the_daemon_was_down_makes_nob
     made = world(ledger)
     hour = 3_600_000
     assert all((one.next_at or 0) <= NOW + hour for one in made.book.jobs.values())
-    assert (made.book.jobs[2].doubt_at or 0) <= NOW
+    assert made.book.jobs[2].doubt_at == NOW  # a grace that was over by that clock alone begins anew
 
 
 def test_a_restored_world_goes_on_where_the_last_one_stopped(ledger: SqliteLedger) -> None:

@@ -6,6 +6,8 @@ import json
 import os
 from typing import Any
 
+import pytest
+
 from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.messages import Submit
 from chamelaion_watch.core.model import AccountState, JobState, RootState
@@ -106,3 +108,18 @@ def test_files_that_are_not_complete_say_which_rule_holds_them() -> None:
     made.folders["a"].scanned(sweep(appeared=("s.mp4",)), NOW)
     (file,) = shown(made)["files"]
     assert (file["path"], file["state"], file["rule"]) == ("s.mp4", "arriving", "unseen")
+
+
+@pytest.mark.parametrize(
+    ("changes", "gate", "told"),
+    [
+        ({}, Gate(), "next to be fetched"),
+        ({"next_at": NOW + 9_000, "tries": 2}, Gate(), "fetching it failed 2 times and is tried again"),
+        ({"doubt_at": NOW}, Gate(), "the service did not know the request: it is asked again"),
+        ({}, Gate(AccountState.RATE_LIMITED, until_at=NOW + 5, reason="429"), "the account is rate_limited: 429"),
+    ],
+)
+def test_a_result_that_waits_says_what_for(changes: dict[str, Any], gate: Gate, told: str) -> None:
+    made = world(job(state=JobState.RENDERED, request_id="r", **changes))
+    made.gate = gate
+    assert told in shown(made)["pairs"][0]["reason"]

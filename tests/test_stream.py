@@ -63,7 +63,7 @@ def secured(request: pytest.FixtureRequest) -> Certificate | None:
 
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
-def test_an_early_refusal_is_heard_at_once(
+def test_threat_50_an_early_refusal_is_heard_at_once(
     status: int, behaviour: str, video: Path, secured: Certificate | None
 ) -> None:
     got = measure_refusal(Refusal(status, behaviour), video, secured)
@@ -88,7 +88,9 @@ def test_interim_answers_do_not_stop_an_upload(secured: Certificate | None) -> N
 
 
 @pytest.mark.parametrize("finished_by", ["reset", "end"])
-def test_a_connection_that_ends_in_mid_upload_leaves_no_doubt(finished_by: str, secured: Certificate | None) -> None:
+def test_threat_49_a_connection_that_ends_in_mid_upload_leaves_no_doubt(
+    finished_by: str, secured: Certificate | None
+) -> None:
     def handle(connection: Connection) -> None:
         connection.head()
         connection.skip(MIB)
@@ -104,7 +106,7 @@ def test_a_connection_that_ends_in_mid_upload_leaves_no_doubt(finished_by: str, 
     assert not upload.is_finished
 
 
-def test_an_upload_that_stands_still_ends_after_the_progress_time_out(secured: Certificate | None) -> None:
+def test_threat_52_an_upload_that_stands_still_ends_after_the_progress_time_out(secured: Certificate | None) -> None:
     def handle(connection: Connection) -> None:
         connection.head()
         connection.stop.wait(20)
@@ -120,7 +122,7 @@ def test_an_upload_that_stands_still_ends_after_the_progress_time_out(secured: C
     assert not upload.is_finished
 
 
-def test_a_slow_reader_is_not_a_stalled_one() -> None:
+def test_threat_51_a_slow_reader_is_not_a_stalled_one() -> None:
     """A full send queue of 4 MB is writable only when a third has gone, which takes longer than the time-out here."""
 
     def handle(connection: Connection) -> None:
@@ -133,7 +135,9 @@ def test_a_slow_reader_is_not_a_stalled_one() -> None:
         assert submit(origin, None, 7 * MIB, Timeouts(progress_s=0.2)) == "slow"
 
 
-def test_a_server_that_answers_and_reads_on_at_full_speed_is_heard(video: Path, secured: Certificate | None) -> None:
+def test_threat_50_a_server_that_answers_and_reads_on_at_full_speed_is_heard(
+    video: Path, secured: Certificate | None
+) -> None:
     def handle(connection: Connection) -> None:
         connection.head()
         connection.read_exactly(64 * 1024)
@@ -145,7 +149,7 @@ def test_a_server_that_answers_and_reads_on_at_full_speed_is_heard(video: Path, 
     assert file.count < video.stat().st_size / 4
 
 
-def test_an_early_refusal_does_not_wait_for_the_end_of_its_text() -> None:
+def test_threat_50_an_early_refusal_does_not_wait_for_the_end_of_its_text() -> None:
     def handle(connection: Connection) -> None:
         connection.head()
         connection.answer(429, b'{"error":', length=500)
@@ -208,7 +212,7 @@ def test_what_the_kernel_still_holds_of_a_withdrawn_upload_is_thrown_away() -> N
         assert eventually(lambda: received)[0] < MIB
 
 
-def test_no_answer_after_the_last_byte_is_a_time_out_in_doubt() -> None:
+def test_threat_47_no_answer_after_the_last_byte_is_a_time_out_in_doubt() -> None:
     def handle(connection: Connection) -> None:
         connection.skip(int(connection.head().headers["content-length"]))
         connection.stop.wait(20)
@@ -245,7 +249,7 @@ def test_what_counts_as_a_final_answer(heard: bytes, is_final: bool) -> None:
 # -- waiting ------------------------------------------------------------------------------------------
 
 
-def test_an_endless_drip_ends_with_the_deadline_of_a_small_call() -> None:
+def test_threat_68_an_endless_drip_ends_with_the_deadline_of_a_small_call() -> None:
     def handle(connection: Connection) -> None:
         connection.head()
         connection.send(b"HTTP/1.1 200 OK\r\nX-Drip: ")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import struct
 from pathlib import Path
 
@@ -81,7 +80,7 @@ def test_zeros_where_a_box_should_begin_are_truncated(file: Path) -> None:
     assert "no box" in detail
 
 
-def test_a_preallocated_copy_that_ends_within_its_media_is_not_found_here_but_by_its_tail(file: Path) -> None:
+def test_threat_29_a_preallocated_copy_that_ends_within_its_media_is_not_found_here_but_by_its_tail(file: Path) -> None:
     content = FTYP + MOOV + box(b"mdat", b"d" * 5000 + bytes(structure.TAIL_BYTES))
     assert check(file, content)[0] is WHOLE
     with held(os.open(file, os.O_RDONLY)) as fd:
@@ -101,16 +100,16 @@ def test_a_preallocated_copy_that_ends_within_its_media_is_not_found_here_but_by
         struct.pack(">I4s", 1, b"mdat"),
     ],
 )
-def test_hostile_box_sizes_end_the_walk(file: Path, bad: bytes) -> None:
+def test_threat_42_hostile_box_sizes_end_the_walk(file: Path, bad: bytes) -> None:
     assert check(file, FTYP + MOOV + bad)[0] is TRUNCATED
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"this is a text that somebody renamed", bytes(100)])
-def test_what_is_no_mp4_is_unknown(file: Path, content: bytes) -> None:
+def test_threat_42_what_is_no_mp4_is_unknown(file: Path, content: bytes) -> None:
     assert check(file, content) == (UNKNOWN, "does not look like MP4")
 
 
-def test_endless_boxes_are_given_up(file: Path) -> None:
+def test_threat_42_endless_boxes_are_given_up(file: Path) -> None:
     assert check(file, FTYP + box(b"free") * 30_000 + MOOV)[0] is UNKNOWN
 
 
@@ -163,16 +162,6 @@ def test_a_wav_that_does_not_tell_its_length_is_unknown(file: Path, content: byt
 
 def test_formats_without_a_length_are_unknown(file: Path) -> None:
     assert check(file, b"\xff\xfb" + b"m" * 500, "x.mp3") == (UNKNOWN, "")
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_damaged_files_never_raise(file: Path, seed: int) -> None:
-    chance = random.Random(seed)
-    content = bytearray(chance.choice([FTYP + MOOV + MDAT, wav(FMT, DATA)]))
-    for _ in range(chance.randint(1, 12)):
-        content[chance.randrange(min(150, len(content)))] = chance.randrange(256)
-    for name in ("x.mp4", "x.wav"):
-        assert check(file, bytes(content[: chance.randrange(len(content))]), name)[0] in Structure
 
 
 def test_a_hole_is_seen_and_a_full_file_has_none(file: Path) -> None:

@@ -40,7 +40,7 @@ def test_one_pair_end_to_end() -> None:
 
 
 @side_by_side
-def test_a_pair_stopped_in_upload_poll_and_download_is_paid_for_once() -> None:
+def test_threat_03_a_pair_stopped_in_upload_poll_and_download_is_paid_for_once() -> None:
     with life(processing_s=3.0) as (at, sandbox), slow_line(sandbox.base_url, 2_000_000) as slow:
         drop(at.drop, seconds=6, padding=12_000_000)
         with at.daemon(CHAMELAION_BASE_URL=slow) as process:
@@ -66,7 +66,7 @@ def test_a_pair_stopped_in_upload_poll_and_download_is_paid_for_once() -> None:
 
 
 @side_by_side
-def test_a_second_sigterm_leaves_at_once_and_the_open_answer_is_looked_up() -> None:
+def test_threat_04_a_second_sigterm_leaves_at_once_and_the_open_answer_is_looked_up() -> None:
     with life() as (at, sandbox):
         sandbox.control(faults=[{"on": "submit", "kind": "stall", "create": True, "seconds": 60}])
         drop(at.drop)
@@ -84,7 +84,7 @@ def test_a_second_sigterm_leaves_at_once_and_the_open_answer_is_looked_up() -> N
 
 
 @side_by_side
-def test_a_stop_does_not_wait_for_an_answer_for_ever() -> None:
+def test_threat_03_a_stop_does_not_wait_for_an_answer_for_ever() -> None:
     with life() as (at, sandbox):
         sandbox.control(faults=[{"on": "submit", "kind": "stall", "create": True, "seconds": 60}])
         drop(at.drop)
@@ -97,7 +97,7 @@ def test_a_stop_does_not_wait_for_an_answer_for_ever() -> None:
 
 
 @side_by_side
-def test_sigint_stops_cleanly() -> None:
+def test_threat_04_sigint_stops_cleanly() -> None:
     with life() as (at, sandbox), at.daemon() as process:
         eventually(is_watching(at), 20)
         stop(process, signal.SIGINT)
@@ -105,7 +105,7 @@ def test_sigint_stops_cleanly() -> None:
 
 
 @side_by_side
-def test_a_signal_while_starting_is_no_traceback() -> None:
+def test_threat_04_a_signal_while_starting_is_no_traceback() -> None:
     with life() as (at, _), at.daemon() as process:
         eventually((at.home / "state").exists, 20, every=0.001)
         stop(process)
@@ -113,7 +113,7 @@ def test_a_signal_while_starting_is_no_traceback() -> None:
 
 
 @side_by_side
-def test_sighup_reads_the_configuration_again_unless_it_is_wrong() -> None:
+def test_threat_04_79_sighup_reads_the_configuration_again_unless_it_is_wrong() -> None:
     with life() as (at, sandbox):
         good = yaml.safe_load(at.config.read_text())
         more = at.home / "more"
@@ -143,7 +143,7 @@ def test_sighup_reads_the_configuration_again_unless_it_is_wrong() -> None:
 
 
 @side_by_side
-def test_a_second_daemon_on_one_state_folder_is_refused_with_73() -> None:
+def test_threat_06_a_second_daemon_on_one_state_folder_is_refused_with_73() -> None:
     with life() as (at, sandbox), at.daemon() as first:
         eventually(is_watching(at), 20)
         for flags in ((), ("--once",)):
@@ -157,7 +157,7 @@ def test_a_second_daemon_on_one_state_folder_is_refused_with_73() -> None:
 
 
 @side_by_side
-def test_a_daemon_with_another_ledger_refuses_the_folder_and_touches_nothing() -> None:
+def test_threat_07_a_daemon_with_another_ledger_refuses_the_folder_and_touches_nothing() -> None:
     with life() as (at, sandbox):
         other = Rig(at.home / "other", at.base_url)
         other.home.mkdir()
@@ -190,7 +190,7 @@ def everything(folder: Path) -> dict[str, tuple[object, ...]]:
 
 
 @side_by_side
-def test_systemd_is_told_ready_after_the_first_scan_status_watchdog_and_stopping() -> None:
+def test_threat_83_systemd_is_told_ready_after_the_first_scan_status_watchdog_and_stopping() -> None:
     with life() as (at, sandbox), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(at.home / "notify"))
         listener.settimeout(20)
@@ -217,7 +217,7 @@ def test_systemd_is_told_ready_after_the_first_scan_status_watchdog_and_stopping
 
 
 @side_by_side
-def test_without_a_key_the_exit_code_is_78_and_nothing_is_created() -> None:
+def test_threat_81_without_a_key_the_exit_code_is_78_and_nothing_is_created() -> None:
     with life() as (at, sandbox):
         drop(at.drop)
         before = sorted(path.name for path in at.home.rglob("*"))
@@ -230,7 +230,7 @@ def test_without_a_key_the_exit_code_is_78_and_nothing_is_created() -> None:
 
 
 @side_by_side
-def test_a_wrong_key_is_one_loud_line_and_a_rotated_one_resumes() -> None:
+def test_threat_58_a_wrong_key_is_one_loud_line_and_a_rotated_one_resumes() -> None:
     pause = {"unauthorized": {"first": "500ms", "max": "1s"}}
     with life() as (at, sandbox):
         key_file = at.home / "key"

@@ -32,7 +32,7 @@ from tests.support import eventually
 
 
 @side_by_side
-def test_a_folder_that_is_absent_at_start_is_waited_for_and_a_growing_file_in_it_too() -> None:
+def test_threat_29_a_folder_that_is_absent_at_start_is_waited_for_and_a_growing_file_in_it_too() -> None:
     with life() as (at, sandbox):
         config = yaml.safe_load(at.config.read_text())
         late = at.home / "late"
@@ -86,7 +86,7 @@ def test_deleting_the_error_note_tries_again_once() -> None:
 
 
 @side_by_side
-def test_sources_that_change_while_queued_and_rendering_and_one_that_goes() -> None:
+def test_threat_31_sources_that_change_while_queued_and_rendering_and_one_that_goes() -> None:
     with life(api={"max_in_flight": 1}, processing_s=7.0) as (at, sandbox):
         drop(at.drop, "rendering", seed=1)
         old = sha256(at.drop / "rendering.wav")
@@ -108,7 +108,7 @@ def test_sources_that_change_while_queued_and_rendering_and_one_that_goes() -> N
 
 
 @side_by_side
-def test_a_source_that_is_replaced_in_mid_upload_is_sent_as_it_is_now() -> None:
+def test_threat_31_a_source_that_is_replaced_in_mid_upload_is_sent_as_it_is_now() -> None:
     with life() as (at, sandbox), slow_line(sandbox.base_url, 2_000_000) as slow:
         drop(at.drop, padding=10_000_000)
         with at.daemon(CHAMELAION_BASE_URL=slow):

@@ -69,7 +69,7 @@ def systemd_analyze() -> None:
 
 
 @pytest.mark.usefixtures("systemd_analyze")
-def test_systemd_has_nothing_to_say_about_the_units() -> None:
+def test_threat_83_systemd_has_nothing_to_say_about_the_units() -> None:
     assert systemd_hardening.verify() == ""
 
 
@@ -83,14 +83,14 @@ def test_the_check_would_notice_a_mistake(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("systemd_analyze")
-def test_the_exposure_is_at_most_one_and_a_half(unit: Path) -> None:
+def test_threat_83_the_exposure_is_at_most_one_and_a_half(unit: Path) -> None:
     figure = systemd_hardening.exposure(unit.name)
     assert figure is not None
     assert figure <= MAX_EXPOSURE
 
 
 @pytest.mark.usefixtures("systemd_analyze")
-def test_the_filter_lets_through_what_the_daemon_calls_and_nothing_that_it_never_should(unit: Path) -> None:
+def test_threat_83_the_filter_lets_through_what_the_daemon_calls_and_nothing_that_it_never_should(unit: Path) -> None:
     allowed = allowed_calls(unit)
     assert [call for call in NEEDED if call not in allowed] == []
     assert [call for call in REFUSED if call in allowed] == []
@@ -152,13 +152,13 @@ def test_only_what_a_person_must_repair_is_not_restarted(unit: Path) -> None:
     assert set(settings(unit)["RestartPreventExitStatus"][0].split()) == {"2", "77", "78", "243"}
 
 
-def test_the_key_is_a_credential_and_nothing_else(unit: Path) -> None:
+def test_threat_81_83_the_key_is_a_credential_and_nothing_else(unit: Path) -> None:
     (credential,) = settings(unit)["LoadCredential"]
     assert re.fullmatch(r"chamelaion-api-key:/etc/chamelaion-watch/(%i\.)?api-key", credential)
     assert not re.search(r"^Environment.*KEY", unit.read_text(), re.MULTILINE)
 
 
-def test_a_stop_has_longer_than_the_daemon_takes(unit: Path) -> None:
+def test_threat_03_83_a_stop_has_longer_than_the_daemon_takes(unit: Path) -> None:
     assert int(settings(unit)["TimeoutStopSec"][0]) > 10
 
 
@@ -198,5 +198,5 @@ def booted() -> Seen:
 
 @pytest.mark.timeout(BOOT_S + 60)
 @pytest.mark.parametrize("fact", BOOTED)
-def test_under_a_real_systemd(booted: Seen, fact: str) -> None:
+def test_threat_83_under_a_real_systemd(booted: Seen, fact: str) -> None:
     assert is_seen(fact, booted), booted

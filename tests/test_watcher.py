@@ -197,7 +197,7 @@ def test_a_closed_watcher_leaves_no_thread(tmp_path: Path) -> None:
     eventually(lambda: set(threading.enumerate()) <= before)
 
 
-def test_lost_events_are_hinted_at_for_every_root(tmp_path: Path, heard: Heard, watcher: Watcher) -> None:
+def test_threat_23_lost_events_are_hinted_at_for_every_root(tmp_path: Path, heard: Heard, watcher: Watcher) -> None:
     """watchdog only logs an overflow; this is the line that it logs."""
     import logging
 
@@ -219,7 +219,7 @@ watcher.close()
 """
 
 
-def test_the_limit_of_watches_is_told_although_watchdog_is_silent(tmp_path: Path) -> None:
+def test_threat_23_the_limit_of_watches_is_told_although_watchdog_is_silent(tmp_path: Path) -> None:
     """A user namespace has a limit of its own, so the machine's stays as it is."""
     for number in range(10):
         (tmp_path / str(number)).mkdir()

@@ -33,13 +33,17 @@ if TYPE_CHECKING:
 
 OK, FAILED, USAGE, NO_INPUT, UNAVAILABLE, HELD, TEMPORARY, UNAUTHORIZED, CONFIG = 0, 1, 2, 66, 69, 73, 75, 77, 78
 
+# What JSON lets through and a terminal obeys or hides, and what is no text at all: escaped, it means the same.
+_HIDDEN = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as one JSON object, for scripts.")
 
 
 def emit(command: str, data: Any, *, ok: bool = True, warnings: Sequence[str] = ()) -> None:
     """Print the envelope that scripts read."""
     envelope = {"schema_version": 1, "command": command, "ok": ok, "data": data, "warnings": list(warnings)}
-    click.echo(json.dumps(envelope, ensure_ascii=False, indent=2).encode("utf-8", "backslashreplace").decode())
+    text = json.dumps(envelope, ensure_ascii=False, indent=2)
+    click.echo(_HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
 def say(text: str) -> None:

@@ -30,6 +30,8 @@ MAX_WAIT_S = 3600.0  # a longer Retry-After counts as this
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _NUMBER = re.compile(r"[+-]?\d{1,400}(\.\d{1,20})?", re.ASCII)
 _MAX_STATUS_CHARS = 64
+_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]{1,20}://[^\s?'\"<>]*)\?[^\s'\"<>]*", re.IGNORECASE)
+_MAX_TOLD_CHARS = 2_000
 _MAX_URL_CHARS = 16 * 1024
 _SERVER_ERRORS = frozenset({408, 409, 425})  # and all from 500 on
 _REFUSALS = frozenset({413, 415, 422})  # of these files, whoever says so: a proxy has its own limits
@@ -179,7 +181,7 @@ def _request(body: JsonObject, default_id: str | None = None) -> Request | None:
         status=printable(status, _MAX_STATUS_CHARS) if isinstance(status, str) else "",
         reference_id=reference if isinstance(reference, str) and is_id(reference) else None,
         output_url=url if isinstance(url, str) and 0 < len(url) <= _MAX_URL_CHARS else None,
-        error_message=printable(error) if isinstance(error, str) and error else None,
+        error_message=_told(error) if isinstance(error, str) and error else None,
     )
 
 
@@ -188,7 +190,12 @@ def _error_text(answer: Answer) -> str:
     found = body.get("error") if isinstance(body, dict) else None
     if isinstance(found, dict):
         found = found.get("message")
-    return printable(found) if isinstance(found, str) else ""
+    return _told(found) if isinstance(found, str) else ""
+
+
+def _told(text: str) -> str:
+    """What the service says, for notes and the ledger: one visible line, without the queries of links, as they sign."""
+    return printable(_QUERY.sub(r"\1?***", text[:_MAX_TOLD_CHARS]))
 
 
 def _json(content: bytes) -> object:

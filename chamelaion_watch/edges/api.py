@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import logging
 import re
 import ssl
@@ -36,6 +37,7 @@ __all__ = ["Api", "Fetched", "Page", "Sink", "Timeouts", "Upload", "Validators"]
 _MAX_ANSWER_BYTES = 1024 * 1024
 _REFUSAL_TEXT_S = 0.8  # for the body of a refusal that came early: its status is all that counts
 _KEY = re.compile(r"[!-~]+")
+_SHORTEST_SECRET = 8  # hiding less would garble answers
 _DEFAULT_TIMEOUTS = Timeouts()
 
 
@@ -199,7 +201,7 @@ class Api:
                 if is_early():
                     deadline.within(_REFUSAL_TEXT_S)
                 content = _read_if_it_comes(response)
-            return Answer(response.status_code, response.headers, content)
+            return Answer(response.status_code, response.headers, _without_key(content, request))
 
     def _accepted(self, answer: Answer, *, is_submission: bool = False, is_lookup: bool = False) -> JsonObject:
         if httpx.codes.is_success(answer.status):
@@ -229,6 +231,14 @@ def _read_if_it_comes(response: httpx.Response) -> bytes:
         return _read(response)
     except Transient:
         return b""
+
+
+def _without_key(content: bytes, request: httpx.Request) -> bytes:
+    """An answer may repeat the key, as in "invalid token …", and what it says goes to notes and the ledger."""
+    key = request.headers.get("authorization", "").removeprefix("Bearer ")
+    for form in {key, json.dumps(key)[1:-1], key.replace("/", "\\/")}:
+        content = content.replace(form.encode(), b"***") if len(form) >= _SHORTEST_SECRET else content
+    return content
 
 
 def _base(text: str) -> httpx.URL:

@@ -173,8 +173,10 @@ class Certificate:
         return context
 
 
-def make_certificate(folder: Path, name: str = "IP:127.0.0.1", *, end: str = "20991231235959Z") -> Certificate:
-    """Issued by the `openssl` command, for a subjectAltName, valid from 2020 until `end`."""
+def make_certificate(
+    folder: Path, name: str = "IP:127.0.0.1", *, start: str = "20200101000000Z", end: str = "20991231235959Z"
+) -> Certificate:
+    """Issued by the `openssl` command, for a subjectAltName, valid from `start` until `end`."""
     folder.mkdir(parents=True, exist_ok=True)
     path, key, config = folder / "certificate.pem", folder / "key.pem", folder / "ca.conf"
     (folder / "index").write_text("")
@@ -187,7 +189,7 @@ def make_certificate(folder: Path, name: str = "IP:127.0.0.1", *, end: str = "20
     )
     new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key]
     _openssl("req", "-new", *new_key, "-subj", "/CN=test", "-out", folder / "request.pem")
-    dates = ["-startdate", "20200101000000Z", "-enddate", end]
+    dates = ["-startdate", start, "-enddate", end]
     given = ["-config", config, "-in", folder / "request.pem", "-keyfile", key, "-out", path]
     _openssl("ca", "-batch", "-notext", "-selfsign", *given, *dates)
     return Certificate(path, key)
