@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from chamelaion_watch.core import delivery, spooling
 from chamelaion_watch.core.errors import OutputProblem, Throttled, Transient
+from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.messages import (
     Action,
     Deliver,
@@ -26,7 +27,7 @@ from chamelaion_watch.core.messages import (
 from chamelaion_watch.core.model import Job, JobState, RootState
 from chamelaion_watch.core.policy import Policy
 from chamelaion_watch.core.world import World
-from tests.builders import NOW, accepted, folder_with, job, of, sha, sweep, tick, world
+from tests.builders import NOW, accepted, folder_policy, folder_with, job, of, sha, sweep, tick, world
 
 S_ = 1_000
 AWAY = RootFacts(RootState.NOT_MOUNTED, "not mounted")
@@ -88,6 +89,13 @@ def test_nothing_is_fetched_inside_a_pause_of_the_account() -> None:
     tick(made, Failed(Poll(((9, "r9"),)), Throttled("429", retry_after_s=600)))
     assert not of(SpoolResult, still_away(made))
     assert of(SpoolResult, still_away(made, 600 * S_))
+
+
+def test_a_folder_that_was_not_looked_at_yet_is_not_away() -> None:
+    made = World(Policy(), now=NOW)
+    made.folders["a"] = Folder(folder_policy())
+    made.book.put(rendered())
+    assert not of(SpoolResult, tick(made))
 
 
 def test_a_full_folder_spools_at_once_and_is_tried_again_without_the_network() -> None:

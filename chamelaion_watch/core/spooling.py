@@ -86,7 +86,9 @@ def waiting_reason(world: World, job: Job) -> str:
 def _due_at(world: World, job: Job) -> Millis | None:
     """Return when a result may be fetched into the spool, or None where that is not wanted."""
     folder = world.folders.get(job.root)
-    if folder is None or folder.may_write or job.doubt_at is not None or job.reference_id in world.spooled:
+    if folder is None or folder.facts is None or folder.may_write:  # without facts it was not looked at yet
+        return None
+    if job.doubt_at is not None or job.reference_id in world.spooled:
         return None
     if not room(world) or _is_being_delivered(world, folder, job) or twins.copies(world, job):
         return None
