@@ -149,7 +149,9 @@ def late_share() -> Facts:
 
 def reload() -> Facts:
     pid = main_pid(PLAIN)
-    return {"code": systemctl("reload", PLAIN), "is_same": main_pid(PLAIN) == pid, **show(PLAIN, "ActiveState")}
+    code = systemctl("reload", PLAIN)
+    eventually(lambda: show(PLAIN, "ActiveState")["ActiveState"] != "reloading", SECONDS)  # until READY=1 once more
+    return {"code": code, "is_same": main_pid(PLAIN) == pid, **show(PLAIN, "ActiveState")}
 
 
 def second() -> Facts:
