@@ -53,6 +53,7 @@ from chamelaion_watch.edges.api import Api, Upload
 from chamelaion_watch.edges.clock import Clock
 from chamelaion_watch.edges.probe import Prober
 from chamelaion_watch.edges.spool import Spool
+from chamelaion_watch.log import redacted
 from chamelaion_watch.rootwork import RootWork
 
 DECISION_LASTS_MS = 5_000  # a submission decided longer ago is void: the world has moved on (api.md)
@@ -118,7 +119,8 @@ class Effects:
             event = Failed(action, error)
         except Exception as error:  # noqa: BLE001 - the one place that catches everything
             logger.opt(exception=error).error("a defect in {}: {}", type(action).__name__, error)
-            event = Failed(action, WatchError(f"a defect of this program: {type(error).__name__}: {error}"))
+            told = redacted(f"{type(error).__name__}: {error}")  # a complaint may show the whole request
+            event = Failed(action, WatchError(f"a defect of this program: {told}"))
         self._post(event)
 
     def _perform(self, action: Action) -> Event:  # noqa: C901, PLR0912 - one case per action

@@ -26,7 +26,7 @@ import yaml
 from chamelaion_watch.sandbox.faults import KINDS
 from chamelaion_watch.sandbox.server import Sandbox
 from tests.acceptance import intruder
-from tests.acceptance.needles import Needles
+from tests.acceptance.needles import Needles, needles_seen
 from tests.acceptance.rig import ROOT, Facts, Rig, children, eventually
 from tests.lives import drop, life
 
@@ -54,7 +54,8 @@ COMMANDS = [
 
 def main() -> None:
     facts, needles = Facts(), Needles({"the key": SECRET, "a signature": SIGNATURE, "the proxy's password": PASSWORD})
-    check_the_search(facts)
+    planted, seen = needles_seen(SECRET)
+    facts.check("every form of the key that is planted is found", planted == seen, f"{seen} of {planted}")
     pause = {
         kind: {"first": "200ms", "max": "400ms"} for kind in ("rate_limited", "quota", "unauthorized", "unreachable")
     }
@@ -85,21 +86,6 @@ def main() -> None:
         )
     facts.check("hits", not needles.hits, needles.hits[:20] or 0)
     facts.end()
-
-
-def check_the_search(facts: Facts) -> None:
-    """A search that finds nothing proves nothing until it has found what was put there."""
-    needles, found = Needles({"it": SECRET}), 0
-    import base64
-    from urllib.parse import quote
-
-    raw = SECRET.encode()
-    texts = [raw, raw[5:17], raw.hex().encode(), quote(SECRET, safe="").encode(), SECRET.encode("utf-16-le")]
-    texts += [base64.b64encode(b"x" * number + raw) for number in range(4)]
-    for text in texts:
-        found += bool(needles.of(b"before " + text + b" behind"))
-    facts.check("every form that is planted is found", found == len(texts), f"{found} of {len(texts)}")
-    facts.check("and nothing where nothing is", not needles.of(b"OURVERYOWNK and some text, " * 100))
 
 
 def write_key(at: Rig) -> Path:
@@ -137,7 +123,7 @@ def orders() -> Iterator[dict[str, Any]]:
                         "on": on,
                         "kind": kind,
                         "status": status,
-                        "body": {"error": ECHO},
+                        "body": {"error": LINK if on == "health" else ECHO},  # which is asked without the key
                         "headers": {"retry-after": "0"},
                     }
             else:
@@ -276,8 +262,10 @@ def live_in_bad_surroundings(facts: Facts, needles: Needles, at: Rig, sandbox: S
         print(f"      {name}: exit {done.returncode} of doctor")
     sandbox.control(faults="clear")
     config = another_config(at, "squeezed", at.base_url, pairs=6)
-    tracebacks = squeezed(needles, at, config, key_file)
-    facts.check("a worker met what nobody foresaw, with a traceback in the log", tracebacks, f"{tracebacks} tracebacks")
+    squeeze(needles, at, config, key_file)
+    config = another_config(at, "broken", at.base_url, pairs=2)
+    tracebacks = break_a_library(needles, at, config, key_file)
+    facts.check("a library complained with the whole request, in a traceback", tracebacks, f"{tracebacks} tracebacks")
 
 
 def another_config(at: Rig, name: str, base_url: str, *, with_key: bool = False, pairs: int = 1) -> Path:
@@ -296,30 +284,58 @@ def another_config(at: Rig, name: str, base_url: str, *, with_key: bool = False,
     return path
 
 
-def squeezed(needles: Needles, at: Rig, config: Path, key_file: Path) -> int:
-    """Take the memory and the descriptors from a daemon at work, a little more each time; count its tracebacks."""
-    env = at.env(CHAMELAION_API_KEY=None, CHAMELAION_API_KEY_FILE=str(key_file))
-    command = [sys.executable, "-m", "chamelaion_watch", "--config", str(config), "-v", "run"]
-    said = b"".join(squeezed_once(command, env, config, spare) for spare in (40 << 20, 8 << 20, 2 << 20, 0))
-    needles.search("what squeezed daemons say", said)
+def squeeze(needles: Needles, at: Rig, config: Path, key_file: Path) -> None:
+    """Take the memory and the descriptors from a daemon at work, a little more each time."""
+    for spare in (40 << 20, 8 << 20, 2 << 20, 0):
+        limits = {resource.RLIMIT_AS: spare, resource.RLIMIT_NOFILE: 24}
+        needles.search("what daemons without memory say", said_within(6, at, config, key_file, limits=limits))
+
+
+def break_a_library(needles: Needles, at: Rig, config: Path, key_file: Path) -> int:
+    """Let the library that writes requests complain about them, as h11 does of a header; count the tracebacks."""
+    folder = at.home / "library"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(BROKEN_LIBRARY)
+    said = said_within(8, at, config, key_file, PYTHONPATH=str(folder))
+    needles.search("what a daemon with a broken library says", said)
     return said.count(b"Traceback")
 
 
-def squeezed_once(command: list[str], env: dict[str, str], config: Path, spare: int) -> bytes:
-    """Return what it said until it was killed."""
+BROKEN_LIBRARY = """
+import h11
+
+class Connection(h11.Connection):
+    def send(self, event):
+        if type(event) is h11.Request:
+            raise RuntimeError(f"cannot send {event!r}: {list(event.headers)!r}")
+        return super().send(event)
+
+h11.Connection = Connection
+"""
+
+
+def said_within(
+    seconds: float, at: Rig, config: Path, key_file: Path, *, limits: dict[int, int] | None = None, **env: str | None
+) -> bytes:
+    """Return what a daemon says until it is killed; once it watches, a pair arrives and limits are set.
+
+    A limit of memory is what it may have more than it has.
+    """
+    env = {"CHAMELAION_API_KEY": None, "CHAMELAION_API_KEY_FILE": str(key_file)} | env
+    command = [sys.executable, "-m", "chamelaion_watch", "--config", str(config), "-v", "run"]
     with tempfile.TemporaryFile() as stream:
-        process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=stream, stderr=stream)
+        process = subprocess.Popen(command, env=at.env(**env), cwd=ROOT, stdout=stream, stderr=stream)
 
         def said() -> bytes:
             return os.pread(stream.fileno(), 50_000_000, 0)
 
         try:
             eventually(lambda: b"watching" in said(), 30)
-            limit = memory_of(process.pid) + spare
-            resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limit))
-            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (24, 24))
-            drop(config.with_suffix(""), f"late{spare}", seed=spare % 977)
-            wait_at_most(6, lambda: process.poll() is not None)
+            has = {resource.RLIMIT_AS: memory_of(process.pid)}
+            for limit, more in (limits or {}).items():
+                resource.prlimit(process.pid, limit, (has.get(limit, 0) + more,) * 2)
+            drop(config.with_suffix(""), f"late{time.monotonic_ns()}", seed=time.monotonic_ns() % 977)
+            wait_at_most(seconds, lambda: process.poll() is not None)
         finally:
             process.kill()
             process.wait()

@@ -21,6 +21,7 @@ def forms(secret: str) -> dict[bytes, str]:
     found |= {form.encode(): "percent" for form in (quote(secret, safe=""), quote(secret), quote_plus(secret))}
     found |= {quote(secret, safe="").lower().encode(): "percent"}
     found |= {json.dumps(secret)[1:-1].encode(): "JSON", secret.encode("utf-16-le"): "UTF-16", raw[::-1]: "reversed"}
+    found[raw] = "as it is"
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         for before in range(3):  # wherever in a text it begins
             whole = encode(b"\0" * before + raw)
@@ -44,12 +45,12 @@ class Needles:
 
     def of(self, data: bytes) -> list[str]:
         """Which of the secrets are in there, and in which form; in one pass, however many they are."""
-        found, starts = set[str](), self._starts
+        found, starts = dict[str, int](), self._starts
         for at in range(len(data) - PIECE + 1):
             for form, what in starts.get(data[at : at + PIECE], ()):
                 if data.startswith(form, at):
-                    found.add(what)
-        return sorted(found)
+                    found.setdefault(what, at)
+        return [f"{what} behind {data[max(0, at - 30) : at]!r}" for what, at in sorted(found.items())]
 
     def search(self, place: str, data: bytes) -> None:
         """Look through bytes."""
@@ -71,3 +72,16 @@ class Needles:
             for data in told:
                 self.searched[place] += len(data)
                 self.hits += [f"{place}/{path.relative_to(folder)}: {what}" for what in self.of(data)]
+
+
+def needles_seen(secret: str) -> tuple[int, int]:
+    """Plant a secret in every form, among other bytes, and say how many were planted and how many found.
+
+    A search that finds nothing proves nothing until it has found what was put there.
+    """
+    raw = secret.encode()
+    planted = [raw, raw[5 : 5 + PIECE], raw[-PIECE:], raw.hex().encode(), quote(secret, safe="").encode()]
+    planted += [secret.encode("utf-16-le"), raw[::-1], *(base64.b64encode(b"x" * number + raw) for number in range(4))]
+    needles = Needles({"it": secret})
+    assert not needles.of(raw[: PIECE - 1] + b" and " + raw[1:PIECE])
+    return len(planted), sum(bool(needles.of(b"before " + form + b" behind")) for form in planted)

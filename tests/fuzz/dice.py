@@ -23,7 +23,7 @@ from tests.support import commit_seed
 
 EXAMPLES = 500 if commit_seed() is None else 5_000
 LONGEST_S = 2.0  # of computing, for one example
-MOST_S = 600  # of a whole campaign, which takes a few on a machine of its own
+MOST_S = 300  # of a whole campaign, which takes about ten on a machine of its own; a hang ends the run, or it would be shrunk
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ def campaign(build: Callable[[Dice], Any], *, size: int = 64) -> Callable[[Test]
 
     def decorated(test: Test) -> Test:
         wanted = settings(max_examples=EXAMPLES, phases=PHASES, deadline=None, suppress_health_check=checks)
-        made: Test = pytest.mark.timeout(MOST_S)(wanted(given(thrown=chosen)(test)))
+        made: Test = pytest.mark.timeout(MOST_S, method="thread")(wanted(given(thrown=chosen)(test)))
         return made
 
     return decorated

@@ -139,6 +139,7 @@ def written(chosen: Dice, depth: int) -> Any:
 @campaign(lambda chosen: raw_text(chosen) if chosen.often(5) else as_yaml(document(chosen)))
 @example(thrown=b'"\\UFFFFFFFF"')
 @example(thrown=b"\n" * 3000 + b"a: [")
+@example(thrown=b"[" * 3_000)
 @example(thrown=b"folders: [{path: /srv/a, video: ['\x7f']}]")
 @example(thrown=b'folders: [{path: /srv/a, video: ["\\x7f"]}]')  # was told with the control character in it
 def test_whatever_the_file_says_it_is_settings_or_plain_problems(thrown: bytes, tmp_path: Path) -> None:

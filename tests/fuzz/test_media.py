@@ -33,7 +33,7 @@ NAMES = ["x.mp4", "X.MOV", "x.wav", "x.bwf", "x.m4a", "x.mp3", "x"]
 SIZES = [0, 1, 7, 8, 9, 16, 100, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1]
 LONG_SIZES = [0, 1, 15, 16, 100, 2**32, 2**63 - 1, 2**63, 2**64 - 1]
 KINDS = [b"moov", b"mdat", b"free", b"ftyp", b"uuid", b"\xa9xyz", b"\0\0\0\0", b"data", b"fmt ", b"ds64", b"LIST"]
-MOST_READS = 2 * 20_000 + 16  # as many boxes as it counts, each in a head or two
+MOST_READS = 20_000 + 40  # as many boxes as it counts, the first bytes, the tail
 MOST_BYTES = 16 * MOST_READS + structure.TAIL_BYTES
 
 

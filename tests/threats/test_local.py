@@ -243,7 +243,7 @@ def test_threat_14_a_disk_that_fills_up_in_mid_download_is_left_clean() -> None:
 @side_by_side
 def test_threat_13_after_a_power_cut_the_ledger_knows_of_every_submission() -> None:
     """Four cuts: with the answer outstanding, right after it, while it renders, and when all is done."""
-    with life(processing_s=2.0) as (at, sandbox), tempfile.TemporaryDirectory() as rest:
+    with life(processing_s=8.0) as (at, sandbox), tempfile.TemporaryDirectory() as rest:
         slow = {"on": "media", "kind": "slow", "bytes_per_s": 10_000}  # so that `rendered` lasts
         sandbox.control(faults=[{"on": "submit", "kind": "stall", "create": True, "seconds": 60}, slow])
         drop(at.drop)

@@ -226,7 +226,7 @@ def test_threat_09_an_upload_that_hangs_takes_its_room_from_other_folders_for_a_
             assert at.run("pause").returncode == 0
             drop(there.backing, "stuck", seed=1)
             eventually(lambda: at.states() == ["queued"], 20)
-            pause(1)  # it is probed, and waits for nothing but the pause
+            eventually(lambda: "paused" in at.status()["pairs"][0]["reason"], 20)  # it is probed
             there.order(faults=[{"op": "read", "name": "stuck.mp4", "hang": True}])
             assert at.run("resume").returncode == 0
             eventually(lambda: at.states() == ["submitting"] and there.order()["hanging"], 40)
