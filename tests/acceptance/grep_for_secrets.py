@@ -145,6 +145,7 @@ def live_with_every_fault(facts: Facts, needles: Needles, at: Rig, sandbox: Sand
             wait_at_most(6, lambda: not sandbox.state(log=0)["faults"])
         left = sandbox.state(log=0)["faults"]
         look_at_processes(needles, process.pid)
+        look_for_links(needles, sandbox)
         run_commands(facts, needles, at, key_file, "while the daemon runs")
     what = f"{len(wanted) - len(left)} of {len(wanted)} orders, {number} pairs; states {counted(at.states())}"
     facts.check(
@@ -182,6 +183,15 @@ def look_at_processes(needles: Needles, pid: int) -> None:
         for name in ("cmdline", "environ", "comm"):
             with contextlib.suppress(OSError):
                 needles.search("command lines and environments", Path(f"/proc/{each}/{name}").read_bytes())
+
+
+def look_for_links(needles: Needles, sandbox: Sandbox) -> int:
+    """Look for the signatures of all links that were fetched so far; returns how many."""
+    known = set(needles.secrets.values())
+    for number, signature in enumerate(signed(sandbox)):
+        if signature not in known:
+            needles.add(f"link {number}", signature)
+    return len(signed(sandbox))
 
 
 def signed(sandbox: Sandbox) -> list[str]:

@@ -39,9 +39,14 @@ class Needles:
 
     def __post_init__(self) -> None:
         self._starts: dict[bytes, list[tuple[bytes, str]]] = {}
-        for name, secret in self.secrets.items():
-            for form, kind in forms(secret).items():
-                self._starts.setdefault(form[:PIECE], []).append((form, f"{name} ({kind})"))
+        for name, secret in list(self.secrets.items()):
+            self.add(name, secret)
+
+    def add(self, name: str, secret: str) -> None:
+        """Look for this from now on, too."""
+        self.secrets[name] = secret
+        for form, kind in forms(secret).items():
+            self._starts.setdefault(form[:PIECE], []).append((form, f"{name} ({kind})"))
 
     def of(self, data: bytes) -> list[str]:
         """Which of the secrets are in there, and in which form; in one pass, however many they are."""

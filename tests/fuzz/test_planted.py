@@ -293,7 +293,7 @@ def inode(path: str) -> int | None:
 
 def content_of(path: str) -> bytes:
     """What is in a file that is no link."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         return os.read(fd, 100)
     finally:

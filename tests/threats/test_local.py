@@ -138,7 +138,7 @@ def test_threat_18_a_quota_that_speaks_up_at_close_is_heard_and_waited_out() -> 
         drop(at.drop)
         with at.daemon():
             eventually(is_said(at, "drop: full: "), 30)
-            assert at.status()["roots"][0]["state"] == "full"
+            eventually(lambda: at.status()["roots"][0]["state"] == "full", 20)  # told once a second
             assert not outputs(there.backing)
             there.order(faults=[])
             eventually(all_done(at), 60)
