@@ -65,11 +65,8 @@ def main() -> None:
         key_file = write_key(at)
         live_with_every_fault(facts, needles, at, sandbox, key_file)
         live_in_bad_surroundings(facts, needles, at, sandbox, key_file)
-        signatures = {f"link {number}": sig for number, sig in enumerate(signed(sandbox))}
-        facts.check(
-            "the sandbox gave out signed links", len(signatures) > PAIRS_AT_ONCE, f"{len(signatures)} that were fetched"
-        )
-        needles = Needles(needles.secrets | signatures, needles.searched, needles.hits)
+        links = look_for_links(needles, sandbox)
+        facts.check("the sandbox gave out signed links", links > PAIRS_AT_ONCE, f"{links} that were fetched")
         needles.search_files(
             "everything on disk: share, notes, outputs, ledger, WAL, spool, logs",
             at.home,
@@ -317,7 +314,8 @@ import h11
 class Connection(h11.Connection):
     def send(self, event):
         if type(event) is h11.Request:
-            raise RuntimeError(f"cannot send {event!r}: {list(event.headers)!r}")
+            key = dict(event.headers).get(b"authorization", b"nothing").split()[-1].decode()
+            raise RuntimeError(f"{key} stands in {event!r}: {list(event.headers)!r}")
         return super().send(event)
 
 h11.Connection = Connection
