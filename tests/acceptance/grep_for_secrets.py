@@ -76,7 +76,7 @@ def main() -> None:
         facts.check("requests to the media host with key or cookie", not state["media_requests_with_credentials"], 0)
         needles.search("what the media host was asked", asked_of_media(state))
         check_planted(facts, needles, at)
-    nobody_looks_in(facts, needles)
+    needles.search("what a daemon says that others look into", intruder.nobody_gets_in(facts, SECRET))
     for place, size in needles.searched.items():
         print(
             f"      searched {place}: {size} bytes, {len([hit for hit in needles.hits if hit.startswith(place)])} hits"
@@ -313,7 +313,7 @@ import h11
 
 class Connection(h11.Connection):
     def send(self, event):
-        if type(event) is h11.Request:
+        if type(event) is h11.Request and event.method == b"POST":
             key = dict(event.headers).get(b"authorization", b"nothing").split()[-1].decode()
             raise RuntimeError(f"{key} stands in {event!r}: {list(event.headers)!r}")
         return super().send(event)
@@ -371,43 +371,6 @@ def check_planted(facts: Facts, needles: Needles, at: Rig) -> None:
         seen = Needles(needles.secrets)
         seen.search_files("copy", Path(copy))
         facts.check("20 characters of the key planted in a copy of the ledger are seen", len(seen.hits) == 1, seen.hits)
-
-
-# -- looking in from outside --------------------------------------------------------------------------
-
-
-def nobody_looks_in(facts: Facts, needles: Needles) -> None:
-    """A user of no importance, and the daemon's own, try to get at its environment, its memory and a core."""
-    if (python := intruder.python_for_others()) is None:
-        print("      not checked: there is no Python of this version that another user may run")
-        return
-    env = {"CHAMELAION_API_KEY": SECRET, "PYTHONDONTWRITEBYTECODE": "1"}
-    with tempfile.TemporaryDirectory(prefix="lipsync-others-") as folder:
-        home = Path(folder)
-        (home / "drop").mkdir()
-        settings = {
-            "api": {"base_url": "http://127.0.0.1:1/api"},
-            "folders": [{"path": f"{home}/drop"}],
-            "state": f"{home}/state",
-        }
-        (home / "config.yaml").write_text(yaml.safe_dump(settings))
-        intruder.give(home)
-        command = [python, "-m", "chamelaion_watch", "--config", str(home / "config.yaml"), "-v", "run"]
-        daemon = intruder.look_into(command, home, env, SECRET)
-        plain = intruder.look_into([python, "-c", PLAIN], home, env, SECRET)
-    for user, ways in daemon.shown.items():
-        told = f"{len(ways)} of {daemon.tried}; into a process that does not mind: {plain.shown[user]}"
-        facts.check(f"ways in which {user} sees the key in the daemon", not ways, told)
-    facts.check(
-        "ways in which the same user sees it in a plain process",
-        plain.shown["the same user"],
-        len(plain.shown["the same user"]),
-    )
-    facts.check("cores that the daemon leaves", not daemon.cores, f"{daemon.cores}; a plain process: {plain.cores}")
-    needles.search("what that daemon said", daemon.said)
-
-
-PLAIN = "import time; print('watching', flush=True); time.sleep(90)"
 
 
 if __name__ == "__main__":

@@ -19,12 +19,43 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.rig import ROOT
+import yaml
+
+from tests.acceptance.rig import ROOT, Facts
 from tests.support import eventually
 
 OWNER, STRANGER = 65_534, 65_533  # users that own nothing here
 PTRACE_ATTACH, PTRACE_DETACH, ANY_CHILD = 16, 17, 0x40000000
+PLAIN = "import time; print('watching', flush=True); time.sleep(90)"
 WITH_CORES = ["/bin/sh", "-c", 'ulimit -c unlimited 2>/dev/null; exec "$@"', "sh"]
+
+
+def nobody_gets_in(facts: Facts, key: str) -> bytes:
+    """A user of no importance, and the daemon's own, try to get at its key; returns what the daemon said."""
+    if (python := python_for_others()) is None:
+        print("      not checked: there is no Python of this version that another user may run")
+        return b""
+    with tempfile.TemporaryDirectory(prefix="lipsync-others-") as folder:
+        home = Path(folder)
+        (home / "drop").mkdir()
+        settings = {
+            "api": {"base_url": "http://127.0.0.1:1/api"},
+            "folders": [{"path": f"{home}/drop"}],
+            "state": f"{home}/state",
+        }
+        (home / "config.yaml").write_text(yaml.safe_dump(settings))
+        give(home)
+        env = {"CHAMELAION_API_KEY": key, "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [python, "-m", "chamelaion_watch", "--config", str(home / "config.yaml"), "-v", "run"]
+        daemon = look_into(command, home, env, key)
+        plain = look_into([python, "-c", PLAIN], home, env, key)
+    for user, ways in daemon.shown.items():
+        told = f"{len(ways)} of {daemon.tried}; into a process that does not mind: {plain.shown[user]}"
+        facts.check(f"ways in which {user} sees the key in the daemon", not ways, told)
+    same = plain.shown["the same user"]
+    facts.check("ways in which the same user sees it in a plain process", same, len(same))
+    facts.check("cores that the daemon leaves", not daemon.cores, f"{daemon.cores}; a plain process: {plain.cores}")
+    return daemon.said
 
 
 @dataclass
