@@ -38,7 +38,8 @@ def restore(
 ) -> World:
     """Read the ledger into a world; rows that were being sent are sorted out, to be written by the first tick.
 
-    `held` is the gate of a session of this process whose ledger failed: what the service asked for then still holds.
+    `held` is the gate of a session of this process whose ledger failed: what the service asked for then still holds,
+    and the failure was not the doing of a pair that was being sent.
     """
     world = World(policy, now=now, utc_offset_s=utc_offset_s)
     _read_jobs(world, ledger)
@@ -53,7 +54,7 @@ def restore(
         world.notes[row.root, row.subject] = Note(row.root, row.subject, row.kind, row.paths, row.digest)
     world.accepted_at.extend(at for at in ledger.accepted_since(now - DAY_MS) if at <= now)
     for job in world.book.of(JobState.SUBMITTING):
-        submission.recovered(world, job)
+        submission.recovered(world, job, did_end=held is None)
     return world
 
 

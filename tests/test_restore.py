@@ -162,6 +162,15 @@ def test_what_a_session_was_asked_holds_though_its_ledger_failed(ledger: SqliteL
     assert (made.gate.state, made.gate.until_at) == (AccountState.RATE_LIMITED, NOW + 40_000)
 
 
+@pytest.mark.parametrize(("held", "tries"), [(Gate(), 3), (None, 4)])
+def test_threat_10_only_a_process_that_ended_counts_against_the_pair_that_it_was_sending(
+    ledger: SqliteLedger, held: Gate | None, tries: int
+) -> None:
+    ledger.add_job(job(state=S.SUBMITTING, sent_at=NOW - 9, sent_until=NOW, tries=3))
+    made = restore(ledger, Policy(), [folder_policy()], now=NOW, held=held)
+    assert [row.tries for row in made.book.of(S.QUEUED)] == [tries]
+
+
 @pytest.mark.parametrize("days", [-400, 400])
 def test_threat_78_a_wall_clock_that_was_set_while_the_daemon_was_down_makes_nobody_wait_for_ever(
     ledger: SqliteLedger, days: int

@@ -130,15 +130,19 @@ def lose(world: World, job: Job) -> None:
     )
 
 
-def recovered(world: World, job: Job) -> None:
-    """After a crash: what was being sent goes back to the queue if it cannot have been whole, else is looked up."""
+def recovered(world: World, job: Job, *, did_end: bool = True) -> None:
+    """After a crash: what was being sent goes back to the queue if it cannot have been whole, else is looked up.
+
+    Each time that the process did end counts against the pair: perhaps it is this one that ends it.
+    """
     if job.code in (intake.SOURCE_GONE, intake.BY_REQUEST):
         world.cancelling[job.id] = job.code
     if job.finishing_at is None:
         world.attempt(job, "recover", "released", "the daemon stopped before the last piece was sent")
-        if job.tries + 1 < MAX_TRIES or job.id in world.cancelling:
-            _release(world, job, tries=job.tries + 1)
-        else:  # perhaps it is this pair that ends the daemon: the others shall go on
+        tries = job.tries + did_end
+        if tries < MAX_TRIES or job.id in world.cancelling:
+            _release(world, job, tries=tries)
+        else:  # the others shall go on
             _fail(world, job, WatchError(f"the daemon ended {MAX_TRIES} times in its upload", code="poisonous"))
     else:
         world.attempt(job, "recover", "doubt", "the daemon stopped after the last piece may have been sent")

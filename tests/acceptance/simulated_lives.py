@@ -11,6 +11,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from tests.acceptance.rig import ROOT, Facts
+from tests.acceptance.rig import Facts
 from tests.sim.__main__ import lived
 from tests.sim.counts import DAY_MS, Counts
 
@@ -75,9 +76,10 @@ def chunks(first: int, last: int, digest: str) -> list[Chunk]:
 
 
 def code() -> str:
-    """Return a digest of the daemon and of the simulation: what another code lived proves nothing of this one."""
+    """Return a digest of our modules that a life runs on: what another code lived proves nothing of this one."""
+    files = [module.__file__ for name, module in sys.modules.items() if name.startswith(("chamelaion_watch", "tests."))]
     digest = hashlib.sha256()
-    for path in sorted([*(ROOT / "chamelaion_watch").rglob("*.py"), *(ROOT / "tests" / "sim").glob("*.py")]):
+    for path in sorted(Path(file) for file in files if file and "acceptance" not in file):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -63,7 +63,7 @@ class Dice:
         return [make() for _ in range(self.below(most + 1))]
 
 
-def campaign(build: Callable[[Dice], Any], *, size: int = 64) -> Callable[[Test], Test]:
+def campaign(build: Callable[[Dice], Any], *, size: int = 48) -> Callable[[Test], Test]:
     """Make a campaign of a test with one argument: what `build` chooses out of `size` bytes."""
     chosen = st.binary(min_size=size, max_size=size).map(lambda data: build(Dice(data)))
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

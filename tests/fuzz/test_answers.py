@@ -113,7 +113,7 @@ def wait(chosen: Dice) -> str:
     return text if chosen.often(7) else dice.text(chosen)
 
 
-@campaign(said, size=96)
+@campaign(said, size=72)
 @example(thrown=Said(Answer(200, {}, b'{"id": "' + ID.encode() + b'", "status": "\\ud800"}'), ID, False, False))
 def test_an_answer_is_a_value_that_can_be_kept_or_an_error_of_ours(thrown: Said) -> None:
     answer = thrown.answer
@@ -293,7 +293,7 @@ def hosted_answer(chosen: Dice, at: int) -> tuple[int, Mapping[str, str], tuple[
     return status, headers, (data[:cut], data[cut:] if chosen.often(8) else b""), chosen.often(1)
 
 
-@campaign(hosted, size=72)
+@campaign(hosted, size=56)
 def test_a_download_is_exactly_one_file_or_an_error_of_ours(thrown: Hosted) -> None:
     responses = [httpx.Response(s, headers=dict(h), stream=Pieces(list(p), b)) for s, h, p, b in thrown.answers]
     host, sink = Scripted(responses), Memory(thrown.there)

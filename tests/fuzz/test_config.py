@@ -35,7 +35,7 @@ FRAGMENTS = [
     *(b"a", b"b:", b" ", b"\n", b"  - ", b"{", b"}", b"[", b"]", b",", b": ", b"? ", b"&a ", b"*a", b"!!python/object:os.x ", b"!!int "),
     *(b"!", b"|\n", b">-\n", b"'", b'"', b"\\", b'"\\UFFFFFFFF"', b"\\x", b"# ", b"%YAML 9.9\n", b"<<: ", b"~", b"1", b"0o9", b".inf", b".nan"),
     *(b"\n---\n", b"\n...\n", b"\t", b"\xef\xbb\xbf", b"\xc2\x85", b"\xe2\x80\xa8", b"\0", b"\xff", b"@", b"`", b"9" * 5_000, b"1e999", b"-0"),
-    *(b"[" * 300, b"{a: " * 60, b"- " * 70, b"0x" + b"f" * 200, b"no", b"22:30", b"null", b"folders:", b"path:"),
+    *(b"[" * 60, b"{a: " * 60, b"- " * 70, b"0x" + b"f" * 200, b"no", b"22:30", b"null", b"folders:", b"path:"),
     b"x: &b [*b]\n",
     b"a: &a [1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c,*c,*c,*c]\n",
 ]  # fmt: skip

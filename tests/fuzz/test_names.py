@@ -93,7 +93,7 @@ def two(chosen: Dice) -> Two:
     return Two(first, second, chosen.pick(LANGS), chosen.pick(TEMPLATES), folder, (run(chosen), run(chosen)))
 
 
-@campaign(two, size=56)
+@campaign(two)
 @example(
     thrown=Two("a\n", safe_component("a\n"), None, DEFAULT, "")
 )  # was one name before changed names were told apart
