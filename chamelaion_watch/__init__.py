@@ -38,7 +38,7 @@ Modules
       the drop folder, writing: outputs placing writing spool
       the drop folder, is it there: mounts mountinfo sentinel watcher
       the service: api answers multipart download transport stream addresses
-      media, in child processes: probe probe_child
+      media, in child processes: probe probe_child launcher launcher_child
       time and chance, and our own process: clock process
     edges/ledger/ what must never be forgotten
       SQLite behind a protocol: protocol sqlite rows schema lock

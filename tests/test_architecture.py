@@ -28,7 +28,7 @@ GROUPS = {
     "disk": {"disk", "jail", "listing", "structure", "outputs", "placing", "writing", "spool"},
     "mounts": {"mounts", "mountinfo", "sentinel", "jail"},
     "ledger": {"ledger"},
-    "probe": {"probe", "probe_child"},
+    "probe": {"probe", "probe_child", "launcher", "launcher_child"},
 }
 ONLY_IN = {
     "httpx": GROUPS["http"],

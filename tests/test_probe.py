@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -63,17 +64,18 @@ def probe_bytes(prober: Prober, tmp_path: Path, data: bytes) -> MediaInfo:
 
 
 def children() -> set[int]:
-    """The probe processes that are our own children, with dead ones that nobody collected."""
-    pids = set()
+    """The probe processes: forked by a launching process of ours."""
+    launchers = {pid for pid, parent, is_ours in processes() if is_ours and parent == os.getpid()}
+    return {pid for pid, parent, is_ours in processes() if is_ours and parent in launchers}
+
+
+def processes() -> Iterator[tuple[int, int, bool]]:
+    """Yield each process that was not collected: id, parent, whether it is a launching process or forked by one."""
     for entry in Path("/proc").iterdir():
-        try:
+        with contextlib.suppress(OSError, ValueError):
             state, parent, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
-            is_probe = state == "Z" or b"probe_child" in (entry / "cmdline").read_bytes()
-        except (OSError, ValueError):
-            continue
-        if is_probe and int(parent) == os.getpid():
-            pids.add(int(entry.name))
-    return pids
+            is_ours = state == "Z" or b"launcher_child" in (entry / "cmdline").read_bytes()
+            yield int(entry.name), int(parent), is_ours
 
 
 def computed_s(pid: int) -> float:
@@ -273,7 +275,9 @@ def test_a_child_is_confined(prober: Prober, media: Path) -> None:
     limits = {line[:25].strip(): line[25:].split()[1] for line in Path(f"/proc/{pid}/limits").read_text().splitlines()}
     assert limits["Max address space"] == str(1 << 30)
     assert limits["Max file size"] == limits["Max core file size"] == "0"
-    assert "NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text()
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert "NoNewPrivs:\t1" in status
+    assert f"CapPrm:\t{0:016x}\nCapEff:\t{0:016x}" in status
 
 
 def test_a_child_has_no_environment_but_its_import_path(
@@ -415,6 +419,17 @@ def test_close_ends_children_at_work_and_tells_their_callers(media: Path) -> Non
     assert children() == set()
     with pytest.raises(Transient, match="stopping"):
         probe(prober, media / "clip.mp4")
+
+
+def test_a_launching_process_that_the_system_ended_is_started_again(prober: Prober, media: Path) -> None:
+    probe(prober, media / "clip.mp4")
+    (launcher,) = {pid for pid, parent, is_ours in processes() if is_ours and parent == os.getpid()}
+    (pid,) = children()
+    os.kill(launcher, signal.SIGKILL)
+    assert probe(prober, media / "clip.mp4").error is None  # by the child that there is
+    os.kill(pid, signal.SIGKILL)
+    assert probe(prober, media / "clip.mp4").error is None
+    assert len(children() - {pid}) == 1
 
 
 def test_a_child_ends_with_its_parent(media: Path) -> None:

@@ -87,7 +87,7 @@ def test_deleting_the_error_note_tries_again_once() -> None:
 
 @side_by_side
 def test_threat_31_sources_that_change_while_queued_and_rendering_and_one_that_goes() -> None:
-    with life(api={"max_in_flight": 1}, processing_s=7.0) as (at, sandbox):
+    with life(api={"max_in_flight": 1}, processing_s=15.0) as (at, sandbox):
         drop(at.drop, "rendering", seed=1)
         old = sha256(at.drop / "rendering.wav")
         with at.daemon():

@@ -1,8 +1,9 @@
 """Asks what a media file is, in child processes: a hostile file may crash one of them, never the daemon.
 
-Children are started when they are needed, take the media as an opened descriptor (never a name) and answer in JSON over
-one Unix socket. They are replaced after a crash and after 200 files, and ended when nobody asked for a minute. What
-they say is checked like anything from outside. How a file is opened stands in `probe_child.py`.
+Children are launched when they are needed, take the media as an opened descriptor (never a name) and answer in JSON
+over one Unix socket. They are replaced after a crash and after 200 files, and ended when nobody asked for a minute.
+What they say is checked like anything from outside. How a file is opened stands in `probe_child.py`, how a child comes
+to be in `launcher.py`.
 """
 
 from __future__ import annotations
@@ -12,17 +13,15 @@ import json
 import os
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from chamelaion_watch.core.errors import Transient
 from chamelaion_watch.core.model import MediaInfo
 from chamelaion_watch.core.text import printable
+from chamelaion_watch.edges.launcher import Launched, Launcher
 
 FILES_PER_CHILD = 200
 START_S = 30.0  # importing av takes 0.1 s; this is for a machine that is busy or swaps
@@ -30,7 +29,6 @@ ANSWER_BYTES = 64 << 10
 CRASHES = 2  # one may be the system's doing (out of memory, a stop); two in a row are the file's
 WAITING_SHARE = 0.1  # a child that computed for less of its time than this was waiting for the storage
 LONGEST_S = 1e9  # 30 years: no file is that long
-REAP_S = 1.0  # a child that hangs in a dead share dies only when the share answers
 
 CRASHED = "the check of the file crashed twice: the file is damaged in a way that players may not survive either"
 NO_SENSE = "the check of the file gave no sensible answer: the file is damaged"
@@ -39,12 +37,14 @@ NO_SENSE = "the check of the file gave no sensible answer: the file is damaged"
 class Prober:
     """At most `children` files are examined at once; further callers wait. Thread-safe.
 
-    `deadline_s` is for one file, by the wall clock; after `idle_s` without a file the children end.
+    `deadline_s` is for one file, by the wall clock; after `idle_s` without a file the children end. To be made before
+    any share is touched.
     """
 
     def __init__(self, *, children: int = 2, deadline_s: float = 20.0, idle_s: float = 60.0) -> None:
         self._deadline_s = deadline_s
         self._idle_s = idle_s
+        self._launcher = Launcher()
         self._slots = threading.BoundedSemaphore(children)
         self._lock = threading.Lock()  # of all below
         self._all: set[_Child] = set()
@@ -83,6 +83,7 @@ class Prober:
                 self._timer.cancel()
         for child in children:
             child.end()
+        self._launcher.close()
 
     def _late(self, cpu_s: float) -> MediaInfo:
         if cpu_s < WAITING_SHARE * self._deadline_s:
@@ -104,7 +105,7 @@ class Prober:
             self._raise_if_closed()
             if self._idle:
                 return self._idle.pop()
-        child = _Child()
+        child = _Child(self._launcher)
         with self._lock:
             if not self._is_closed:
                 self._all.add(child)
@@ -164,12 +165,12 @@ class _TimedOut(Exception):
 class _Child:
     """One child process and the socket to it. Raises Transient if it does not come up."""
 
-    def __init__(self) -> None:
+    def __init__(self, launcher: Launcher) -> None:
         self.is_fit = True  # for another file
         self.idle_at = 0.0
         self._files = 0
         try:
-            self._link, self.process = _linked_process()
+            self._link, self.process = _linked_process(launcher)
         except OSError as error:
             raise Transient(f"the check of media files could not be started: {error}") from error
         self._expect_ready()
@@ -188,12 +189,8 @@ class _Child:
         return info
 
     def end(self) -> None:
-        """Kill it and collect it. May be called more than once and from any thread."""
-        self.process.kill()
-        try:
-            self.process.wait(REAP_S)
-        except subprocess.TimeoutExpired:
-            threading.Thread(target=self.process.wait, daemon=True).start()
+        """Kill it. May be called more than once and from any thread."""
+        self.process.end()
         self._link.close()
 
     def _expect_ready(self) -> None:
@@ -201,8 +198,7 @@ class _Child:
             self._answer(START_S)
         except (OSError, EOFError, ValueError) as error:
             self.end()
-            detail = f"{type(error).__name__}, exit status {self.process.returncode}"
-            raise Transient(f"the check of media files could not be started ({detail})") from error
+            raise Transient(f"the check of media files could not be started ({type(error).__name__})") from error
 
     def _answer(self, deadline_s: float) -> Any:
         until = time.monotonic() + deadline_s
@@ -232,28 +228,14 @@ class _Child:
             return 0.0
 
 
-def _linked_process() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+def _linked_process(launcher: Launcher) -> tuple[socket.socket, Launched]:
     ours, theirs = socket.socketpair()
     try:
         with theirs:
-            return ours, _start(theirs)
+            return ours, launcher.launch(theirs)
     except OSError:
         ours.close()
         raise
-
-
-def _start(link: socket.socket) -> subprocess.Popen[bytes]:
-    """Start the child: no environment but our own import path, no arguments that name a file, its own group."""
-    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
-    return subprocess.Popen(
-        [sys.executable, "-P", "-B", "-m", "chamelaion_watch.edges.probe_child"],
-        env={"PYTHONPATH": path},
-        cwd="/",  # keeps no share busy
-        stdin=link.fileno(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        process_group=0,  # Ctrl-C is for the daemon
-    )
 
 
 def _media_info(answer: Any) -> MediaInfo:

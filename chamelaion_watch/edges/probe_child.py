@@ -1,9 +1,8 @@
-"""The child process that opens media: started by `edges/probe.py`, alone with files that may be hostile.
+"""The child process that opens media: forked by `launcher_child.py`, alone with files that may be hostile.
 
-It gets opened descriptors over the socket on standard input, answers each with one length-prefixed JSON object, and
-ends when the socket does. It opens nothing by name, writes nothing, knows no secret and imports nothing of this
-package, so that a file that breaks it has won nothing. It reads indexes, first packets and the end; it never decodes
-a whole file.
+It gets opened descriptors over its socket, answers each with one length-prefixed JSON object, and ends when the socket
+does. It opens nothing by name, writes nothing, knows no secret and imports nothing of this package, so that a file that
+breaks it has won nothing. It reads indexes, first packets and the end; it never decodes a whole file.
 """
 
 from __future__ import annotations
@@ -53,9 +52,8 @@ TOO_MUCH_MEMORY = "it needs more memory to open than any normal file: it is dama
 Answer: TypeAlias = dict[str, Any]
 
 
-def main() -> None:
-    """Serve until the parent closes the socket."""
-    link = socket.socket(fileno=0)
+def main(link: socket.socket) -> None:
+    """Serve until the daemon closes the socket."""
     confine()
     av.logging.set_level(None)
     _send(link, {"ready": True})
@@ -70,10 +68,10 @@ def main() -> None:
 
 
 def confine() -> None:
-    """Give up what a hostile file could use: memory, files, core dumps, new privileges, being traced."""
-    pr_set_dumpable, pr_set_no_new_privs, pr_cap_ambient, clear_all = 4, 38, 47, 4
+    """Give up what a hostile file could use: memory, files, core dumps, privileges, being traced."""
+    pr_set_dumpable, pr_set_no_new_privs, capabilities_3 = 4, 38, 0x20080522
     libc = ctypes.CDLL(None)
-    libc.prctl(pr_cap_ambient, clear_all, 0, 0, 0)  # the daemon may hold CAP_LEASE; what reads media needs none
+    libc.capset(struct.pack("Ii", capabilities_3, 0), bytes(24))  # the daemon may hold CAP_LEASE: reading needs none
     libc.prctl(pr_set_dumpable, 0, 0, 0, 0)
     libc.prctl(pr_set_no_new_privs, 1, 0, 0, 0)
     for limit, value in (
@@ -254,7 +252,3 @@ def _next_descriptor(link: socket.socket) -> int | None:
 def _send(link: socket.socket, answer: Answer) -> None:
     body = json.dumps(answer).encode()
     link.sendall(struct.pack(">I", len(body)) + body)
-
-
-if __name__ == "__main__":
-    main()

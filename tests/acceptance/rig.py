@@ -226,12 +226,12 @@ def outputs(folder: Path) -> list[Path]:
 
 
 def children(pid: int) -> set[int]:
-    """The children of all threads of a process (Linux)."""
+    """The children of all threads of a process, and theirs (Linux)."""
     found = set[int]()
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # that thread is over
+    with contextlib.suppress(OSError):  # it is over, or that thread is
+        for task in Path(f"/proc/{pid}/task").iterdir():
             found |= {int(child) for child in (task / "children").read_text().split()}
-    return found
+    return found.union(*map(children, found))
 
 
 def temps(folder: Path) -> list[Path]:

@@ -46,6 +46,7 @@ BOOTED: dict[str, Callable[[Seen], object]] = {
     "CAP_LEASE is its only capability": lambda s: (
         {s["start"][name] for name in ("CapEff", "CapBnd", "CapAmb")} == {CAP_LEASE}
     ),
+    "what reads media has not even that": lambda s: set(s["pair"]["capabilities_of_probes"]) == {f"{0:016x}"},
     "the lease on another user's file works: taken before the settle time of 20 s": lambda s: (
         s["pair"]["submitted_after_s"] < SETTLE_S
     ),

@@ -107,7 +107,15 @@ def pair() -> Facts:
         "mode": f"{status.st_mode & 0o777:04o}",
         "owner": status.st_uid == user_id(),
         "jobs": jobs("config"),
+        "capabilities_of_probes": probe_capabilities(),
     }
+
+
+def probe_capabilities() -> list[str]:
+    """What the processes that read media may do: the children of what the daemon started."""
+    (launcher,) = children(main_pid(PLAIN))
+    fields = [dict(line.split(":", 1) for line in proc(pid, "status").splitlines()) for pid in children(launcher)]
+    return [status[name].strip() for status in fields for name in ("CapPrm", "CapEff", "CapAmb")]
 
 
 def writes() -> Facts:
@@ -312,6 +320,11 @@ def said(*command: str) -> str:
 
 def proc(pid: int, name: str) -> str:
     return Path(f"/proc/{pid}/{name}").read_text()
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 def user_id() -> int:

@@ -13,6 +13,7 @@ import subprocess
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import yaml
 
 from chamelaion_watch.core.model import Options
 from chamelaion_watch.core.naming import reference_id
+from chamelaion_watch.edges.probe import Prober
 from chamelaion_watch.sandbox.media import make_audio
 from tests.acceptance.rig import Rig, fingerprints, outputs, submissions, temps
 from tests.lives import all_done, drop, is_watching, life, settled, sha256, stop
@@ -238,6 +240,25 @@ def test_threat_09_an_upload_that_hangs_takes_its_room_from_other_folders_for_a_
             stop(process)
         assert submissions(sandbox)[0]["video_sha256"] == sha256(local / "free.mp4")
         assert not temps(local)
+
+
+def test_threat_09_an_open_file_of_a_share_that_hangs_keeps_no_check_of_another_file_from_starting(
+    tmp_path: Path,
+) -> None:
+    """Who starts a program has its files closed first, and FUSE asks the server at each close."""
+    point, local = tmp_path / "point", tmp_path / "local.wav"
+    point.mkdir()
+    make_audio(local, seconds=1)
+    with share(point) as there, contextlib.closing(Prober()) as prober:
+        (there.backing / "stuck.wav").write_bytes(local.read_bytes())
+        with (point / "stuck.wav").open("rb"), local.open("rb") as file:
+            there.order(faults=[HANGS, {"op": "flush", "hang": True}])
+            with ThreadPoolExecutor(1) as pool:
+                asked = pool.submit(prober.probe, file.fileno())
+                try:
+                    assert asked.result(20).has_sound
+                finally:
+                    there.order(faults=[])
 
 
 # -- names on other systems -----------------------------------------------------------------------------
