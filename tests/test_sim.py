@@ -27,10 +27,12 @@ from tests.sim.counts import Counts
 from tests.sim.disk import SimFile
 from tests.sim.life import LEDGER_RETRY_MS, MINUTE_MS, Life
 from tests.sim.script import live
+from tests.support import commit_seed
 
-LIVES = 280
+IS_CI = commit_seed() is not None
+LIVES = 280 if IS_CI else 60
 BATCH = 20
-DRAWN_LIVES = 100
+DRAWN_LIVES = 100 if IS_CI else 20
 LARGEST_SEED = 10**9
 PINNED = {
     6: "content that is back after other content, and a restart between: its run was paid, the loop was busy",
