@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -238,15 +239,15 @@ def _gradient(line_size: int, height: int, shift: int, *, blank: bool) -> bytes:
 
 def _tone(seconds: float, hz: int, seed: int) -> array[int]:
     """One second of a tone with a little noise of the seed, repeated."""
-    noise = random.Random(seed)  # noqa: S311 -- a sound, not a secret
-    second = array(
-        "h",
-        (
-            int(9000 * math.sin(2 * math.pi * hz * n / SOURCE_RATE) + noise.uniform(-60, 60))
-            for n in range(min(SOURCE_RATE, math.ceil(seconds * SOURCE_RATE)))
-        ),
-    )
+    length = min(SOURCE_RATE, math.ceil(seconds * SOURCE_RATE))
+    noise = random.Random(seed).randbytes(length)  # noqa: S311 -- a sound, not a secret
+    second = array("h", (sample + (byte - 128) // 2 for sample, byte in zip(_pure_tone(hz), noise, strict=False)))
     return (second * math.ceil(seconds))[: round(seconds * SOURCE_RATE)]
+
+
+@cache
+def _pure_tone(hz: int) -> array[int]:
+    return array("h", (round(9000 * math.sin(2 * math.pi * hz * n / SOURCE_RATE)) for n in range(SOURCE_RATE)))
 
 
 def _tone_frames(seconds: float, hz: int, seed: int) -> Iterator[av.AudioFrame]:
