@@ -1,19 +1,17 @@
 """For all tests: an example of hypothesis may take its time, for machines are shared and noisy; and one seed for all.
 
 In CI what is sampled follows from the commit (`.ci/run` sets the seed); elsewhere hypothesis draws anew each time.
-Processes share the work by files (pytest-xdist); the lives that are side by side are one share, and the first: they
-wait much, beside whatever computes.
+Processes share the work by files (pytest-xdist); within a file, lives run side by side.
 """
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from xdist.remote import Producer  # type: ignore[import-untyped]
-from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from tests.support import SEED_VARIABLE, commit_seed
 
@@ -28,27 +26,19 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = commit_seed()
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
-    """Share by files. (`--dist loadgroup` does nothing with pytest 9.2: pytest-xdist issue 1386.)"""
-    return Shares(config, log)
-
-
-class Shares(LoadFileScheduling):  # type: ignore[misc]
-    """All files with lives side by side are one share: the first test of them starts every one."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        path = super()._split_scope(nodeid)
-        return "side by side" if has_lives(self.config.rootpath / path) else path
-
-
-@cache
-def has_lives(path: Path) -> bool:
-    return "\n@side_by_side\n" in path.read_text(encoding="utf-8")
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each processor: lives wait as long as they compute."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest share."""
-    items.sort(key=lambda item: not has_lives(item.path))
+    """Begin with the files that take longest, so that no process is left alone with one of them in the end."""
+    items.sort(key=lambda item: (not takes_long(item.path), item.path.parent.name != "threats"))
+
+
+@cache
+def takes_long(path: Path) -> bool:
+    return path.stem in {"test_walk", "test_systemd"} or "\n@side_by_side\n" in path.read_text(encoding="utf-8")
 
 
 def pytest_report_header() -> str:

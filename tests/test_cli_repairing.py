@@ -269,14 +269,18 @@ def _look(place: Place) -> None:
         assert (facts["next_look_at"] is not None) == (name == "small.mp4")
 
 
+def pair_of(place: Place, job: int) -> dict[str, Any]:
+    return next(pair for pair in place.json("status")["data"]["pairs"] if pair["job"] == job)
+
+
 def _repair(place: Place, sandbox: Sandbox) -> None:
     assert place.run("pause", "--until", "2h", "--reason", "lunch").stdout.startswith("paused")
     account = place.json("status")["data"]["account"]
     assert (account["state"], account["reason"]) == ("paused", "lunch")
     assert account["until"]
     assert place.run("retry", "2").stdout == "job 2: run again as a new job; its output stays\n"
-    paused = next(pair for pair in place.json("status")["data"]["pairs"] if pair["job"] == 3)
-    assert (paused["state"], "lunch" in paused["reason"]) == ("queued", True)
+    eventually(lambda: "lunch" in pair_of(place, 3)["reason"])  # once it is probed
+    assert pair_of(place, 3)["state"] == "queued"
     assert "lunch" in place.json("explain", str(place.drop / "scene01.mp4"))["data"]["reason"]
     assert len(sandbox.state()["submissions"]) == 1
     assert place.run("resume").stdout == "resumed\n"

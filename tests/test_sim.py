@@ -30,7 +30,7 @@ from tests.sim.script import live
 from tests.support import commit_seed
 
 IS_CI = commit_seed() is not None
-LIVES = 280 if IS_CI else 60
+LIVES = 280 if IS_CI else 40
 BATCH = 20
 DRAWN_LIVES = 100 if IS_CI else 20
 LARGEST_SEED = 10**9

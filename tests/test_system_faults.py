@@ -97,7 +97,7 @@ class Town:
 
 @pytest.fixture(scope="module")
 def town(request: pytest.FixtureRequest) -> Iterator[Town]:
-    started(request.session)  # in the meantime
+    started(request)  # in the meantime
     api = {"max_in_flight": 64, "uploads": 4, "downloads": 4}
     with life(api=api, folder={"backlog": "take"}) as (at, sandbox), contextlib.ExitStack() as stack:
         stems = {name: name.encode() for name in ("plain", *ON_SUBMIT, *ON_MEDIA)} | HOSTILE

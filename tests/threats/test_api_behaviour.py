@@ -161,7 +161,7 @@ class Town:
 
 @pytest.fixture(scope="module")
 def town(request: pytest.FixtureRequest) -> Iterator[Town]:
-    started(request.session)  # in the meantime
+    started(request)  # in the meantime
     elsewhere: list[Seen] = []
 
     def seen(connection: Connection) -> None:

@@ -81,7 +81,7 @@ class Village:
 
 @pytest.fixture(scope="module")
 def village(request: pytest.FixtureRequest) -> Iterator[Village]:
-    started(request.session)  # in the meantime
+    started(request)  # in the meantime
     api = {"max_in_flight": 64, "uploads": 4, "downloads": 4}
     with life(api=api, folder={"backlog": "take"}) as (at, sandbox), contextlib.ExitStack() as stack:
         settle_in(at, sandbox)
