@@ -219,7 +219,7 @@ def _count(found: object, default: int) -> int:
 
 
 def _number(text: str | None) -> float | None:
-    return float(text) if text and _NUMBER.fullmatch(text.strip()) else None
+    return float(text.strip()) if text and _NUMBER.fullmatch(text.strip()) else None
 
 
 def _instant(text: str | None) -> float | None:
