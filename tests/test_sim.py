@@ -81,6 +81,11 @@ def test_lives_that_broke_once(seed: int, memory: Path) -> None:
     lived(seed, memory, is_narrow=True)
 
 
+@pytest.mark.parametrize("seed", [8628, 13459])
+def test_a_temp_whose_removal_failed_is_removed_later(seed: int, memory: Path) -> None:
+    lived(seed, memory)
+
+
 @pytest.mark.parametrize("seed", range(11, 19))
 def test_a_seed_is_the_whole_of_a_life(seed: int, memory: Path) -> None:
     traces: list[list[str]] = [[], []]

@@ -25,7 +25,7 @@ from tests.walk.tracer import Spec, why_not
 
 POINTS = 6 if commit_seed() is None else 60  # here, and in CI
 AT_ONCE = 6  # they wait more than they compute
-MOST_DIFFERENCE = 0.08  # between the calls of two quiet lives
+MOST_CALLS = 900  # of a quiet life; measured: 585 to 650, as ticks come together on a busy machine
 PINNED = {
     "eio|link|sentinel|1": "a claim that failed once made the folder count as unmounted until the restart",
     "kill|rename|note|1": "a receipt that was being written when the daemon ended was never written",
@@ -198,11 +198,10 @@ def test_quiet_lives_make_a_bounded_number_of_calls(
     recordings: list[Outcome], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert [outcome.problems for outcome in recordings] == [[], []]
-    first, second = (len(outcome.order) for outcome in recordings)
+    counts = [len(outcome.order) for outcome in recordings]
     with capsys.disabled():
-        print(f"\nthe walk: two quiet lives make {first} and {second} calls that count")
-    assert abs(first - second) / max(first, second) <= MOST_DIFFERENCE
-    assert max(first, second) < 1500  # measured: 620 to 650
+        print(f"\nthe walk: two quiet lives make {counts[0]} and {counts[1]} calls that count")
+    assert max(counts) < MOST_CALLS
 
 
 @pytest.mark.timeout(600)

@@ -256,6 +256,8 @@ def _note_failed(world: World, action: WriteNote | RemoveFiles, error: WatchErro
     elif isinstance(error, OutputProblem):
         folder.write_trouble = (error.root_state, error.message)
         folder.write_again_at = world.now + delivery.OUTPUT_RETRY_MS
+    if isinstance(action, RemoveFiles) and action.subject is None and not folder.may_write:
+        folder.temps.update(action.paths)  # no later scan names them: they are removed when it may be written again
     if isinstance(action, WriteNote):
         world.say("note", f"{action.root}: cannot write a note: {error.message}", root=action.root, is_warning=True)
 
