@@ -7,6 +7,7 @@ it can be stopped and started again: chunks that are finished are not lived once
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import multiprocessing
@@ -96,7 +97,7 @@ def finished(log: Path | None, wanted: list[Chunk]) -> list[Chunk]:
 def living(todo: list[Chunk], processes: int) -> Iterator[Chunk]:
     """Yield each chunk as it ends, in any order."""
     began = told = time.monotonic()
-    with multiprocessing.Pool(processes, maxtasksperchild=20) as pool:
+    with multiprocessing.Pool(processes, seldom_collecting, maxtasksperchild=20) as pool:
         for number, chunk in enumerate(pool.imap_unordered(live_through, todo), start=1):
             for seed, what in chunk.broken.items():
                 print(f"FAIL  seed {seed}: {what}", flush=True)
@@ -104,6 +105,12 @@ def living(todo: list[Chunk], processes: int) -> Iterator[Chunk]:
             if time.monotonic() - told > TELL_EVERY_S:
                 told = time.monotonic()
                 print(f"      {number * CHUNK} lives after {told - began:.0f} s", flush=True)
+
+
+def seldom_collecting() -> None:
+    """Set up a process of the pool: looking for cycles took 10 % of a life (120 lives, 17.0 s against 15.3 s)."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
 
 
 def live_through(chunk: Chunk) -> Chunk:
