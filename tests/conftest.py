@@ -7,6 +7,7 @@ Processes share the work by files (pytest-xdist); within a file, lives run side 
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import SEED_VARIABLE, commit_seed
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # three hundred processes of ours would each compile everything again
+sys.dont_write_bytecode = False
 
 settings.register_profile("shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared-machine")

@@ -8,7 +8,9 @@ import os
 import signal
 import struct
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +33,21 @@ def life(*, api: dict[str, Any] | None = None, folder: dict[str, Any] | None = N
 
 def drop(folder: Path, stem: str = "scene", *, seed: int = 1, seconds: float = 1.0, padding: int = 0) -> None:
     """Put a pair there; `padding` makes the video so many bytes bigger."""
-    make_audio(folder / f"{stem}.wav", seconds=seconds, seed=seed)
+    picture, sound = media(seed, seconds)
+    (folder / f"{stem}.wav").write_bytes(sound)
     staged = folder / f".{stem}"
-    make_video(staged, seconds=seconds, seed=seed)
-    if padding:
-        with staged.open("ab") as file:
-            file.write(struct.pack(">I4s", padding, b"free") + os.urandom(padding - 8))
+    staged.write_bytes(picture + (struct.pack(">I4s", padding, b"free") + os.urandom(padding - 8) if padding else b""))
     staged.rename(folder / f"{stem}.mp4")
+
+
+@cache
+def media(seed: int, seconds: float) -> tuple[bytes, bytes]:
+    """Make a video and a sound: most lives begin with the same ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        picture, sound = Path(folder) / "made.mp4", Path(folder) / "made.wav"
+        make_video(picture, seconds=seconds, seed=seed)
+        make_audio(sound, seconds=seconds, seed=seed)
+        return picture.read_bytes(), sound.read_bytes()
 
 
 def sha256(path: Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-AT_ONCE = 3  # in each process; they wait more than they compute
+AT_ONCE = 3  # in each process; they wait more than they compute. A file whose lives only wait may name another number.
 PATIENCE_S = 110.0
 _STARTED = pytest.StashKey[dict[Path, dict[Any, Future[None]]]]()
 
@@ -35,7 +35,8 @@ def started(request: pytest.FixtureRequest) -> dict[Any, Future[None]]:
     session, path = request.session, request.path
     of_files = session.stash.setdefault(_STARTED, {})
     if path not in of_files:
-        pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="side-by-side")
+        at_once = getattr(request.module, "AT_ONCE", AT_ONCE)
+        pool = ThreadPoolExecutor(at_once, thread_name_prefix="side-by-side")
         session.addfinalizer(lambda: pool.shutdown(cancel_futures=True))
         found = [getattr(getattr(item, "obj", None), "scenario", None) for item in session.items if item.path == path]
         of_files[path] = {scenario: pool.submit(scenario) for scenario in dict.fromkeys(found) if scenario}

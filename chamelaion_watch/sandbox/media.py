@@ -26,6 +26,7 @@ from av.video.stream import VideoStream
 NO_FACE = "No face detected in the video"
 AAC_RATE = 48_000
 AAC_FRAME = 1024  # samples that one AAC packet holds
+AAC = {"aac_coder": "fast"}  # a dub of one second: 31 ms of processor, 87 with the usual search for the best coding
 SOURCE_RATE = 44_100  # of generated sound: unlike AAC_RATE, so that every dub resamples
 WHOLE = 0.9  # of the promised duration: a truncated faststart MP4 opens and demuxes without complaint
 UNIFORM_SPREAD = 8  # between the darkest and the brightest pixel; an encoded uniform picture has 0 to 2
@@ -88,7 +89,7 @@ def make_video(
         stream = out.add_stream(codec, rate=fps, options={"preset": "ultrafast"} if codec == "libx264" else {})
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        track = out.add_stream("aac", rate=AAC_RATE, layout="stereo") if sound else None
+        track = out.add_stream("aac", rate=AAC_RATE, layout="stereo", options=AAC) if sound else None
         for number, picture in enumerate(_pictures(round(seconds * fps), width, height, seed, blank=blank)):
             picture.pts, picture.time_base = number, Fraction(1, fps)
             out.mux(stream.encode(picture))
@@ -159,7 +160,7 @@ def _mux(picture: VideoStream | AudioStream, sound: VideoStream | AudioStream, o
     assert isinstance(picture, VideoStream)
     assert isinstance(sound, AudioStream)
     copy = out.add_stream_from_template(picture)
-    track = out.add_stream("aac", rate=AAC_RATE, layout="stereo")
+    track = out.add_stream("aac", rate=AAC_RATE, layout="stereo", options=AAC)
     frames = _numbered(itertools.chain(_decoded(sound), _silence()))
     sound_s = end_s = 0.0
     for packet in _input(picture).demux(picture):

@@ -12,6 +12,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,11 +21,16 @@ from pathlib import Path
 
 from loguru import logger
 
-from tests.acceptance.rig import Facts
+from tests.acceptance.rig import ROOT, Facts
 from tests.sim.__main__ import lived
 from tests.sim.counts import DAY_MS, Counts
 
 CHUNK = 100
+LOADED = """
+import sys, tests.sim.__main__
+ours = [module.__file__ for name, module in sys.modules.items() if name.startswith(("chamelaion_watch", "tests"))]
+print(*sorted(filter(None, ours)), sep="\\n")
+"""  # in a process of its own: this script loads more
 TELL_EVERY_S = 60.0
 
 
@@ -78,10 +84,10 @@ def chunks(first: int, last: int, digest: str) -> list[Chunk]:
 
 def code() -> str:
     """Return a digest of our modules that a life runs on: what another code lived proves nothing of this one."""
-    files = [module.__file__ for name, module in sys.modules.items() if name.startswith(("chamelaion_watch", "tests."))]
+    asked = [sys.executable, "-c", LOADED]
     digest = hashlib.sha256()
-    for path in sorted(Path(file) for file in files if file and "acceptance" not in file):
-        digest.update(path.read_bytes())
+    for path in subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
+        digest.update(Path(path).read_bytes())
     return digest.hexdigest()[:16]
 
 

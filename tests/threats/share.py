@@ -23,6 +23,7 @@ import pytest
 from tests.acceptance.rig import ROOT
 
 NETWORK, LOCAL = "fuse.sshfs", "fuse.bindfs"  # which the daemon takes for a network share, and for a local disk
+PART = ".*lipsync-part"  # by this name a fault is ordered for an output that is being written
 
 
 @dataclass
