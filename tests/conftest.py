@@ -42,7 +42,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @cache
 def takes_long(path: Path) -> bool:
-    return path.stem in {"test_walk", "test_systemd"} or "\n@side_by_side\n" in path.read_text(encoding="utf-8")
+    return path.stem in {"test_walk", "test_systemd", "test_sim"} or "\n@side_by_side\n" in path.read_text(
+        encoding="utf-8"
+    )
 
 
 def pytest_report_header() -> str:

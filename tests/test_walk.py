@@ -18,14 +18,13 @@ import pytest
 
 from tests.acceptance.rig import ROOT
 from tests.support import commit_seed
-from tests.walk.choice import Recording, every_point, sample
+from tests.walk.choice import MOST_CALLS, Recording, every_point, sample
 from tests.walk.life import Outcome, has_namespace, live
 from tests.walk.points import Kind, Mode, Point
 from tests.walk.tracer import Spec, why_not
 
 POINTS = 6 if commit_seed() is None else 60  # here, and in CI
 AT_ONCE = 6  # they wait more than they compute
-MOST_CALLS = 900  # of a quiet life; measured: 585 to 650, as ticks come together on a busy machine
 PINNED = {
     "eio|link|sentinel|1": "a claim that failed once made the folder count as unmounted until the restart",
     "kill|rename|note|1": "a receipt that was being written when the daemon ended was never written",

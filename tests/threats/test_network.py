@@ -31,6 +31,7 @@ from tests.lives import all_done, drop, life, settled
 from tests.side_by_side import side_by_side
 from tests.support import eventually
 
+AT_ONCE = 6  # lives, side by side: they mostly wait
 MIB = 1 << 20
 REFERENCE = "cw-abcdefghijklmnopqrstuvwxyz"
 

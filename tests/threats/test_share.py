@@ -29,6 +29,7 @@ from tests.side_by_side import side_by_side
 from tests.support import eventually
 from tests.threats.share import NETWORK, share, started
 
+AT_ONCE = 6  # lives, side by side: they mostly wait
 AWAY = {"op": "*", "errno": errno.EHOSTDOWN}
 HANGS = {"op": "*", "hang": True}
 
