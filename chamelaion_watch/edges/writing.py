@@ -25,7 +25,7 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 _NOT_A_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})  # none, a link, a socket
 
-_KEPT = "the paid result is kept and delivered as soon as it can be"
+_KEPT = "nothing that was paid for is lost, and it is tried again"
 
 
 # -- where outputs go ---------------------------------------------------------------------------------
