@@ -23,6 +23,8 @@ from chamelaion_watch.edges.clock import Clock, monotonic_s
 from chamelaion_watch.edges.disk import OpenSource, ScanRules, Tree
 from chamelaion_watch.edges.watcher import Watcher, identity
 
+WATCH_AGAIN_S = 600.0  # after a limit was met; to find it walks the whole tree
+
 
 class RootWork:
     """The hands in one root."""
@@ -44,7 +46,8 @@ class RootWork:
         self._clock = clock
         self._tree: Tree | None = None
         self._identity: tuple[int, int] | None = None
-        self._has_events = False
+        self._unwatched = ""  # why changes there cannot be told of
+        self._watch_again_at = 0.0
         self._last_facts = RootFacts(RootState.OK)
 
     # -- scanning -------------------------------------------------------------------------------------
@@ -118,15 +121,16 @@ class RootWork:
         """Have changes wake us, where the file system tells of them; anew when another folder took the root's place."""
         if self._watcher is None or mount is None or not mount.delivers_events:
             return False
-        found = identity(self.path)
-        if found == self._identity and self._watcher.is_alive(self.policy.name):
-            return self._has_events
+        found, name = identity(self.path), self.policy.name
+        is_settled = self._watcher.is_alive(name) or monotonic_s() < self._watch_again_at
+        if found == self._identity and is_settled:
+            return not self._unwatched
         self._identity = found
-        self._watcher.unwatch(self.policy.name)
-        self._has_events = self._watcher.watch(self.policy.name, self.path, self.policy.recursive)
-        if not self._has_events:
-            logger.warning("{}: {}", self.policy.name, self._watcher.reason)
-        return self._has_events
+        before, self._unwatched = self._unwatched, self._watcher.watch(name, self.path, self.policy.recursive)
+        self._watch_again_at = monotonic_s() + WATCH_AGAIN_S if self._unwatched else 0.0
+        if self._unwatched and self._unwatched != before:
+            logger.warning("{}: {}", name, self._unwatched)
+        return not self._unwatched
 
     def _tree_of(self, facts: RootFacts) -> Tree:
         if self._tree is None:

@@ -359,7 +359,7 @@ def test_folders_are_watched_from_many_threads_at_once(tmp_path: Path) -> None:
         ) -> None:
             (tmp_path / name).mkdir(exist_ok=True)
             gate.wait(10)
-            seen.append(watcher.watch(name, str(tmp_path / name), recursive=True) and watcher.is_alive(name))
+            seen.append(not watcher.watch(name, str(tmp_path / name), recursive=True) and watcher.is_alive(name))
 
         threads = [threading.Thread(target=watch, args=(f"root{number}",)) for number in range(8)]
         for thread in threads:

@@ -387,8 +387,8 @@ def _inotify(settings: Settings) -> Findings:
     if watched is not None and Path(watched).is_dir():
         watcher = Watcher(lambda _: None)
         with contextlib.closing(watcher):
-            is_watched = watcher.watch("doctor", watched, recursive=False)
-            yield Finding("inotify", GOOD if is_watched else WARN, watcher.reason or "folders can be watched")
+            why_not = watcher.watch("doctor", watched, recursive=False)
+            yield Finding("inotify", WARN if why_not else GOOD, why_not or "folders can be watched")
 
 
 def _within(call: Callable[[], T], seconds: float) -> T | None:

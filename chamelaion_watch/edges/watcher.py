@@ -50,10 +50,9 @@ class Watcher:
         self._watches: dict[str, ObservedWatch] = {}
         self._lock = threading.RLock()  # each root is scanned in a thread of its own; watchdog serializes them as well
         self._overflow = _OverflowListener(self._hint_all)
-        self.reason = ""  # why the last `watch` returned False, and what to do
 
-    def watch(self, root_name: str, path: str, recursive: bool) -> bool:
-        """Watch a root, anew if it was watched before; False, and a `reason`, if that cannot be had.
+    def watch(self, root_name: str, path: str, recursive: bool) -> str:
+        """Watch a root, anew if it was watched before; return "", or why that cannot be had and what to do.
 
         Walks the folders below, so it takes a while on a large tree.
         """
@@ -62,12 +61,10 @@ class Watcher:
             try:
                 self._watches[root_name] = self._schedule(root_name, os.path.realpath(path), recursive)
                 _check_room()
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # the latter where no thread can be started
                 self.unwatch(root_name)  # half a watch hides that it is half, and takes the user's watches from others
-                self.reason = _reason(path, error)
-                return False
-            self.reason = ""
-            return True
+                return _reason(path, error)
+            return ""
 
     def unwatch(self, root_name: str) -> None:
         """Stop watching a root; nothing happens if it is not watched."""
@@ -102,9 +99,11 @@ class Watcher:
         if self._observer is None:
             from watchdog.observers import Observer
 
-            self._observer = Observer()
-            self._observer.daemon = True
-            self._observer.start()
+            self._hints.start()
+            observer = Observer()
+            observer.daemon = True
+            observer.start()
+            self._observer = observer
             logging.getLogger("watchdog").addHandler(self._overflow)
         return self._observer
 
@@ -123,12 +122,20 @@ class _Hints:
         self._is_closed = threading.Event()
         self._thread: threading.Thread | None = None
 
+    def start(self) -> None:
+        """Start the thread, once; raises RuntimeError where there is no room for one.
+
+        Not at the first hint: what fails there ends watchdog's thread, and with it every watch.
+        """
+        with self._changed:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="hints", daemon=True)
+                thread.start()
+                self._thread = thread
+
     def add(self, root_name: str) -> None:
         """Note a hint; never blocks, whatever `on_hint` does."""
         with self._changed:
-            if self._thread is None and not self._is_closed.is_set():
-                self._thread = threading.Thread(target=self._run, name="hints", daemon=True)
-                self._thread.start()
             self._pending.add(root_name)
             self._changed.notify()
 
@@ -205,9 +212,9 @@ def _check_room() -> None:
         os.close(instance)
 
 
-def _reason(path: str, error: OSError) -> str:
-    name = _LIMITS.get(error.errno or 0)
-    words = error.strerror or str(error)
+def _reason(path: str, error: OSError | RuntimeError) -> str:
+    name = _LIMITS.get(getattr(error, "errno", None) or 0)
+    words = getattr(error, "strerror", None) or str(error)
     if name is None:
         return f"{path}: cannot be watched ({words}); new files are found by the regular scan"
     advice = f"raise it with `sysctl fs.inotify.{name}=…`; until then new files are found by the regular scan"

@@ -332,4 +332,5 @@ def test_threat_23_at_the_limit_of_watches_pairs_are_found_by_looking_and_it_say
         finally:
             process.terminate()
             process.wait(15)
+        assert at.log().count("fs.inotify.max_user_watches=") == 1  # and not at each look
         settled(at, sandbox, sent=2)
