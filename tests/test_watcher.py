@@ -162,11 +162,11 @@ def test_a_root_that_goes_ends_its_watch_and_can_be_watched_anew(
     watcher.watch("share", str(root), recursive=True)
     before = identity(str(root))
     assert watcher.is_alive("share")
+    (tmp_path / "next").mkdir()  # made before the other goes, it cannot get its inode
     shutil.rmtree(root)
     eventually(lambda: not watcher.is_alive("share"))
     assert identity(str(root)) is None
-    (tmp_path / "keeps-the-inode").mkdir()
-    root.mkdir()
+    (tmp_path / "next").rename(root)
     assert identity(str(root)) not in {None, before}
     assert watcher.watch("share", str(root), recursive=True) == ""
     assert watcher.is_alive("share")
