@@ -50,7 +50,7 @@ from chamelaion_watch.core.model import Job, Millis, Request
 from chamelaion_watch.core.submission import WITHDRAWN
 from chamelaion_watch.delivering import deliver, spool_result
 from chamelaion_watch.edges.api import Api, Upload
-from chamelaion_watch.edges.clock import Clock
+from chamelaion_watch.edges.clock import Clock, monotonic_s
 from chamelaion_watch.edges.probe import Prober
 from chamelaion_watch.edges.spool import Spool
 from chamelaion_watch.log import redacted
@@ -113,6 +113,7 @@ class Effects:
             waiting.put("the daemon is stopping")
 
     def _run(self, action: Action) -> None:
+        began = monotonic_s()
         try:
             event = self._perform(action)
         except WatchError as error:
@@ -121,6 +122,7 @@ class Effects:
             logger.opt(exception=error).error("a defect in {}: {}", type(action).__name__, error)
             told = redacted(f"{type(error).__name__}: {error}")  # a complaint may show the whole request
             event = Failed(action, WatchError(f"a defect of this program: {told}"))
+        _tell(action, event, monotonic_s() - began)
         self._post(event)
 
     def _perform(self, action: Action) -> Event:  # noqa: C901, PLR0912 - one case per action
@@ -293,6 +295,29 @@ class Effects:
         root, job = self._roots[action.job.root], action.job
         with root.open(job.video) as video, root.open(job.audio) as audio:
             return Probed(action, self._prober.probe(video.file.fileno()), self._prober.probe(audio.file.fileno()))
+
+
+def _tell(action: Action, event: Event, took_s: float) -> None:
+    """Log, for `-v`, what was done, how it ended and how long it took."""
+    error: WatchError | None = getattr(event, "error", None)
+    ended = f"{error.code}: {error.message}" if error else "done"
+    logger.debug("{} {}: {} after {:.3f} s", type(action).__name__, _about(action), ended, took_s)
+
+
+def _about(action: Action) -> str:
+    match action:
+        case Poll():
+            return f"of {len(action.requests)}"
+        case Unspool():
+            return f"of {len(action.references)}"
+        case ProbeAccount():
+            return "by /v1/users/me" if action.asks_me else "by /health"
+        case Hash():
+            return f"{action.root}/{action.path}"
+        case Scan() | Claim() | WriteNote() | RemoveFiles():
+            return action.root
+        case _:
+            return f"{action.job.root}/{action.job.key}"
 
 
 def _fields(job: Job) -> dict[str, str]:

@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -213,6 +214,7 @@ class _Session:
             key=key,
             ca_file=settings.api.ca_file,
             user_agent=f"chamelaion-watch/{__version__}",
+            on_answer=partial(logger.debug, "{} {}: {} after {:.3f} s"),
         )
         self._api.key_source = key
         self.daemon.effects = self._effects = Effects(

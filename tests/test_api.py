@@ -106,6 +106,15 @@ def test_the_key_is_asked_for_at_every_call() -> None:
     assert {head.target for head in seen} == {"/api/v1/users/me"}
 
 
+def test_each_answer_is_told_without_its_query() -> None:
+    told: list[tuple[str, str, int, float]] = []
+    with answering(200, b'{"data":[]}') as origin:
+        Api(base_url=origin.url, key=lambda: "k", on_answer=lambda *answer: told.append(answer)).recent(limit=3)
+    ((*call, took_s),) = told
+    assert call == ["GET", "/v1/lipsync/requests", 200]
+    assert 0 < took_s < 60
+
+
 @pytest.mark.parametrize("key", ["", "abc\r\nX: y", "abc def", "schlüssel"])
 def test_a_key_that_cannot_be_one_is_never_sent_nor_shown(key: str) -> None:
     seen: list[Seen] = []

@@ -28,9 +28,11 @@ def test_one_pair_end_to_end() -> None:
     with life() as (at, sandbox):
         drop(at.drop)
         before = fingerprints(at.drop)
-        with at.daemon() as process:
+        with at.daemon("-v") as process:
             eventually(all_done(at), 30)
             stop(process)
+        for said in ("POST /api/v1/lipsync/generate-with-media: 200 after ", "Deliver drop/scene: done after "):
+            assert [f"DEBUG    {said}" in line for line in at.log().splitlines()].count(True) == 1
         (output,) = outputs(at.drop)
         facts = describe(output)
         assert (output.name, facts.has_video, facts.has_audio) == ("scene.lipsync.mp4", True, True)

@@ -45,6 +45,10 @@ def _ignore_progress(_done: int, _total: int | None) -> None:
     return
 
 
+def _ignore_answer(_method: str, _path: str, _status: int, _took_s: float) -> None:
+    return
+
+
 def _ignore_start(_validators: Validators) -> None:
     return
 
@@ -56,6 +60,7 @@ class Api:
     the codes connection_reset, timed_out, stalled, server_error, redirect, not_the_service, odd_answer.
     No message holds the key or a URL's query. Raises ConfigError if `base_url` or `ca_file` cannot be used.
     `proxies` as `urllib.request.getproxies_environment` gives them, None for just that; `now` is the wall clock.
+    `on_answer(method, path, status, seconds)` hears of each answer; its path has no query.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Api:
         user_agent: str = "chamelaion-watch",
         proxies: Mapping[str, str] | None = None,
         now: Callable[[], float] = time.time,
+        on_answer: Callable[[str, str, int, float], None] = _ignore_answer,
     ) -> None:
         # httpcore's debug lines hold response headers, and with them the signed URL of a redirect
         logging.getLogger("httpcore").setLevel(logging.INFO)
@@ -76,6 +82,7 @@ class Api:
         self._timeouts = timeouts
         self._user_agent = user_agent
         self._now = now
+        self._on_answer = on_answer
         context = functools.cache(lambda: _tls_context(ca_file))  # 0.1 s of reading authorities: not for plain http
         if ca_file or self._base.scheme == "https":
             context()
@@ -194,7 +201,9 @@ class Api:
     def _exchange(
         self, request: httpx.Request, deadline: Deadline, *, is_early: Callable[[], bool] = lambda: False
     ) -> Answer:
+        began = time.monotonic()
         with contextlib.closing(self._service.handle_request(request)) as response:
+            self._on_answer(request.method, request.url.path, response.status_code, time.monotonic() - began)
             if response.is_success:
                 content = _read(response)
             else:
