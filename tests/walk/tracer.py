@@ -73,7 +73,7 @@ def main() -> NoReturn:
     process, listener = _start(sys.argv[2:])
     _append(spec.report, {"pid": process})
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda given, _frame: os.kill(process, given))
+        signal.signal(number, lambda given, _frame: _pass_on(process, given))
     try:
         report = _Tracer(spec, process, listener).run()
     except BaseException:
@@ -82,6 +82,11 @@ def main() -> NoReturn:
         raise
     _append(spec.report, asdict(report))
     sys.exit(report.code if report.code >= 0 else 128 - report.code)
+
+
+def _pass_on(process: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # killed in the meantime, as it was told to be
+        os.kill(process, number)
 
 
 def why_not(namespace: bool | None = None) -> str:
