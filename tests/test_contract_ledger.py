@@ -389,13 +389,13 @@ def test_threat_81_nothing_secret_has_a_column() -> None:
 # -- the one daemon -----------------------------------------------------------------------------------
 
 HOLD = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from chamelaion_watch.edges.ledger.sqlite import DaemonLock
 lock = DaemonLock(Path(sys.argv[1]))
 lock.take()
 print("held", flush=True)
-time.sleep(60)
+signal.pause()
 """
 
 

@@ -26,7 +26,7 @@ from tests.support import eventually
 
 OWNER, STRANGER = 65_534, 65_533  # users that own nothing here
 PTRACE_ATTACH, PTRACE_DETACH, ANY_CHILD = 16, 17, 0x40000000
-PLAIN = "import time; print('watching', flush=True); time.sleep(90)"
+PLAIN = "import signal; print('watching', flush=True); signal.pause()"
 WITH_CORES = ["/bin/sh", "-c", 'ulimit -c unlimited 2>/dev/null; exec "$@"', "sh"]
 
 

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -99,7 +98,7 @@ def die(wait_s: float) -> None:
 def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
     while True:  # the signal is on its way: nothing more may happen here
-        time.sleep(1)
+        signal.pause()
 
 
 def in_state(state: JobState) -> When:
