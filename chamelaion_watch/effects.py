@@ -48,6 +48,7 @@ from chamelaion_watch.core.messages import (
 )
 from chamelaion_watch.core.model import Job, Millis, Request
 from chamelaion_watch.core.submission import WITHDRAWN
+from chamelaion_watch.core.world import where
 from chamelaion_watch.delivering import deliver, spool_result
 from chamelaion_watch.edges.api import Api, Upload
 from chamelaion_watch.edges.clock import Clock, monotonic_s
@@ -316,8 +317,10 @@ def _about(action: Action) -> str:
             return f"{action.root}/{action.path}"
         case Scan() | Claim() | WriteNote() | RemoveFiles():
             return action.root
+        case Probe() | Submit() | LookUp() | Deliver() | SpoolResult():
+            return where(action.job)
         case _:
-            return f"{action.job.root}/{action.job.key}"
+            assert_never(action)
 
 
 def _fields(job: Job) -> dict[str, str]:

@@ -15,7 +15,7 @@ from loguru import logger
 from chamelaion_watch.core.errors import OutputProblem, RootProblem
 from chamelaion_watch.core.ignore import IgnoreRules, temp_sibling
 from chamelaion_watch.core.messages import RootFacts, Scan, Scanned, WriteNote
-from chamelaion_watch.core.model import RelPath, RootState, Signature, Source
+from chamelaion_watch.core.model import Millis, RelPath, RootState, Signature, Source
 from chamelaion_watch.core.naming import is_temp
 from chamelaion_watch.core.policy import FolderPolicy
 from chamelaion_watch.edges import mounts, outputs
@@ -23,7 +23,7 @@ from chamelaion_watch.edges.clock import Clock, monotonic_s
 from chamelaion_watch.edges.disk import OpenSource, ScanRules, Tree
 from chamelaion_watch.edges.watcher import Watcher, identity
 
-WATCH_AGAIN_S = 600.0  # after a limit was met; to find it walks the whole tree
+WATCH_AGAIN_MS = 600_000  # after a limit was met: to meet it again costs a walk through the whole tree
 
 
 class RootWork:
@@ -47,7 +47,7 @@ class RootWork:
         self._tree: Tree | None = None
         self._identity: tuple[int, int] | None = None
         self._unwatched = ""  # why changes there cannot be told of
-        self._watch_again_at = 0.0
+        self._watch_again_at: Millis = 0
         self._last_facts = RootFacts(RootState.OK)
 
     # -- scanning -------------------------------------------------------------------------------------
@@ -122,12 +122,12 @@ class RootWork:
         if self._watcher is None or mount is None or not mount.delivers_events:
             return False
         found, name = identity(self.path), self.policy.name
-        is_settled = self._watcher.is_alive(name) or monotonic_s() < self._watch_again_at
+        is_settled = self._watcher.is_alive(name) or self._clock.now() < self._watch_again_at
         if found == self._identity and is_settled:
             return not self._unwatched
         self._identity = found
         before, self._unwatched = self._unwatched, self._watcher.watch(name, self.path, self.policy.recursive)
-        self._watch_again_at = monotonic_s() + WATCH_AGAIN_S if self._unwatched else 0.0
+        self._watch_again_at = self._clock.now() + WATCH_AGAIN_MS if self._unwatched else 0
         if self._unwatched and self._unwatched != before:
             logger.warning("{}: {}", name, self._unwatched)
         return not self._unwatched

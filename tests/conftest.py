@@ -19,6 +19,8 @@ from tests.support import SEED_VARIABLE, commit_seed
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # three hundred processes of ours would each compile everything again
 sys.dont_write_bytecode = False
 
+LONG = {"test_walk", "test_systemd", "test_sim"}  # beside those with lives
+
 settings.register_profile("shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared-machine")
 
@@ -42,9 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @cache
 def takes_long(path: Path) -> bool:
-    return path.stem in {"test_walk", "test_systemd", "test_sim"} or "\n@side_by_side\n" in path.read_text(
-        encoding="utf-8"
-    )
+    return path.stem in LONG or "\n@side_by_side\n" in path.read_text(encoding="utf-8")
 
 
 def pytest_report_header() -> str:

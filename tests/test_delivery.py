@@ -185,12 +185,15 @@ def test_a_dead_processs_temp_is_removed_before_a_new_one_takes_its_name() -> No
     assert of(Deliver, tick(made, at=NOW + 6))
 
 
-def test_a_dead_processs_temp_that_could_not_be_removed_is_removed_when_that_may_go_again() -> None:
+@pytest.mark.parametrize(
+    "why", [OutputProblem("full", root_state=RootState.FULL), RootProblem("stale", root_state=RootState.STALE)], ids=str
+)
+def test_a_dead_processs_temp_that_could_not_be_removed_is_removed_when_that_may_go_again(why: WatchError) -> None:
     """No later scan names it: it stayed for ever (simulated lives 8628 and 13459)."""
     made = world()
     made.folders["a"].temps = {".s1.lipsync-part"}
     (clean,) = of(RemoveFiles, tick(made))
-    assert of(RemoveFiles, tick(made, Failed(clean, OutputProblem("full", root_state=RootState.FULL)))) == []
+    assert of(RemoveFiles, tick(made, Failed(clean, why))) == []
     (again,) = of(RemoveFiles, tick(made, sweep(), at=NOW + 31 * S_))
     assert again.paths == clean.paths
 

@@ -238,21 +238,20 @@ def test_threat_23_the_limit_of_watches_is_told_although_watchdog_is_silent(tmp_
 
 
 CRAMPED = """
-import resource, sys
+import resource, sys, threading
 sys.path[:0] = sys.argv[2:]
 from pathlib import Path
-import watchdog.observers.inotify
+import watchdog.observers.inotify  # which takes memory too
 from chamelaion_watch.edges.watcher import Watcher
-heard = []
-watcher = Watcher(heard.append)
+is_heard = threading.Event()
+watcher = Watcher(lambda _: is_heard.set())
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (6 << 20), resource.RLIM_INFINITY))  # a thread's stack takes 8
 print(watcher.watch("share", sys.argv[1], recursive=True))
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 print(watcher.watch("share", sys.argv[1], recursive=True))
 (Path(sys.argv[1]) / "a").touch()
-while not heard:
-    pass
+print(is_heard.wait(20))
 watcher.close()
 """
 
@@ -261,6 +260,6 @@ def test_threat_08_without_room_for_a_thread_it_says_so_and_watches_later(tmp_pa
     """It ended watchdog's thread in silence, and the stop with a traceback: the first hint started the thread."""
     command = [sys.executable, "-c", CRAMPED, str(tmp_path), str(Path(module.__file__).parents[2])]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-    first, second = done.stdout.split("\n")[:2]
+    first, second, is_heard = done.stdout.split("\n")[:3]
     assert first.startswith(f"{tmp_path}: cannot be watched (can't start new thread)")
-    assert second == ""
+    assert (second, is_heard) == ("", "True")

@@ -213,8 +213,8 @@ def _check_room() -> None:
 
 
 def _reason(path: str, error: OSError | RuntimeError) -> str:
-    name = _LIMITS.get(getattr(error, "errno", None) or 0)
-    words = getattr(error, "strerror", None) or str(error)
+    name = _LIMITS.get(error.errno or 0) if isinstance(error, OSError) else None
+    words = (isinstance(error, OSError) and error.strerror) or str(error)
     if name is None:
         return f"{path}: cannot be watched ({words}); new files are found by the regular scan"
     advice = f"raise it with `sysctl fs.inotify.{name}=…`; until then new files are found by the regular scan"
