@@ -7,6 +7,7 @@ and `22:30` are text and equal keys are an error. Nothing but plain data is ever
 
 from __future__ import annotations
 
+import codecs
 import copy
 import math
 import re
@@ -167,10 +168,11 @@ for _tag, _pattern, _firsts in _RESOLVERS:
 
 
 def _decoded(raw: bytes) -> str:
+    raw = raw.removeprefix(codecs.BOM_UTF8)  # not by `utf-8-sig`: its errors do not count the mark
     try:
-        return raw.decode("utf-8-sig")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        before = raw[: error.start].decode("utf-8-sig")
+        before = raw[: error.start].decode("utf-8")
         words = f"not UTF-8: byte 0x{raw[error.start]:02x}; save the file as UTF-8"
         raise _ProblemError(_place_at(before, len(before)), words) from error
 

@@ -115,6 +115,7 @@ def test_an_empty_file_is_none() -> None:
         ("a: 1\n---\nb: 1", "c.yaml:2:1: a second document begins here (---): a configuration is one document"),
         ("a: b: c", "c.yaml:1:5: mapping values are not allowed here"),
         (b"a: 1\nb: \xc3\xbc\xff", "c.yaml:2:5: not UTF-8: byte 0xff; save the file as UTF-8"),
+        (b"\xef\xbb\xbfa: 1\nb: \xff", "c.yaml:2:4: not UTF-8: byte 0xff; save the file as UTF-8"),
         ("a: 1".encode("utf-16"), "c.yaml:1:1: not UTF-8: byte 0xff; save the file as UTF-8"),
         ("a: 1\nb: \x07", "c.yaml:2:4: character U+0007 is not allowed"),
         ('a: "\\UFFFFFFFF"', "c.yaml:1:7: not a Unicode character"),

@@ -139,6 +139,7 @@ def written(chosen: Dice, depth: int) -> Any:
 @campaign(lambda chosen: raw_text(chosen) if chosen.often(5) else as_yaml(document(chosen)))
 @example(thrown=b'"\\UFFFFFFFF"')
 @example(thrown=b"\n" * 3000 + b"a: [")
+@example(thrown=b"\xef\xbb\xbfa\xff")  # a byte order mark, and then no UTF-8: was a traceback
 @example(thrown=b"[" * 3_000)
 @example(thrown=b"folders: [{path: /srv/a, video: ['\x7f']}]")
 @example(thrown=b'folders: [{path: /srv/a, video: ["\\x7f"]}]')  # was told with the control character in it
