@@ -33,8 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two for each processor: lives wait as long as they compute."""
-    return 2 * len(os.sched_getaffinity(0))
+    """Three for each processor: lives wait as long as they compute."""
+    return 3 * len(os.sched_getaffinity(0))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,7 +23,7 @@ from tests.walk.life import Outcome, has_namespace, live
 from tests.walk.points import Kind, Mode, Point
 from tests.walk.tracer import Spec, why_not
 
-POINTS = 6 if commit_seed() is None else 60  # here, and in CI
+POINTS = 3 if commit_seed() is None else 60  # here, and in CI
 AT_ONCE = 6  # they wait more than they compute
 PINNED = {
     "eio|link|sentinel|1": "a claim that failed once made the folder count as unmounted until the restart",
