@@ -166,7 +166,7 @@ def second() -> Facts:
     """The template beside the plain unit: the plain unit's key by a link, and a folder below /home."""
     with drop_in(SECOND, f"ProtectHome=tmpfs\nBindPaths=-{OTHER}"):
         code = systemctl("start", SECOND)
-        done(OTHER, "other")
+        done(OTHER, "other", "second")
         homes = said("nsenter", "-t", str(main_pid(SECOND)), "-m", "ls", "-A", "/home").split()
         ended = stop_of(SECOND)
     return {"code": code, "homes": homes, "jobs": jobs("second"), "stop": ended, **show(PLAIN, "ActiveState")}
@@ -273,11 +273,13 @@ def drop_in(unit: str, text: str) -> Iterator[None]:
 # -- the daemon ---------------------------------------------------------------------------------------
 
 
-def done(folder: Path, stem: str) -> Path:
-    """Drop a pair as another user, and wait for its output."""
+def done(folder: Path, stem: str, name: str = "config") -> Path:
+    """Drop a pair as another user, and wait for its output, and until the ledger has it: that comes after the name."""
+    before = (STATE / name / FILE).exists() and jobs(name).count("done")
     make_pair(folder, stem)
     output = folder / f"{stem}.lipsync.mp4"
     eventually(output.exists, SECONDS, every=0.1)
+    eventually(lambda: jobs(name).count("done") > before, SECONDS, every=0.1)
     return output
 
 
