@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -180,10 +181,16 @@ def test_every_module_says_what_it_is_for(path: Path) -> None:
 
 
 def test_a_look_at_the_version_imports_nothing_heavy() -> None:
-    import subprocess
-
     code = f"import sys, {NAME}.version; print(*sorted(sys.modules))"
     loaded = set(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
     assert not loaded & {"httpx", "av", "rich", "pydantic", "starlette", "sqlite3"}
+
+
+def test_the_daemon_loads_nothing_that_only_draws_or_serves() -> None:
+    code = f"import sys, {NAME}.cli as cli; cli.cli.get_command(None, 'run'); print(*sorted(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded = set(said.split())
+    assert {"httpx", "pydantic"} <= loaded
+    assert not loaded & {"av", "rich", "pygments", "starlette", "uvicorn", "langcodes"}
