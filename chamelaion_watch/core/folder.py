@@ -125,11 +125,14 @@ class Folder:
 
     def scanned(self, event: Scanned, now: Millis) -> None:
         """Take in what a scan saw; a root that is not well is frozen as it was."""
+        was_away = self.is_scanned and not self.is_ok
         self._set_health(event.facts, now)
         if event.action.is_sweep:
             self._sweep_at = now + (self._rescan_ms(event) if self.is_ok else UNWELL_MS)
         if not self.is_ok:
             return
+        if was_away:  # nothing was looked at, and what was rewritten meanwhile touched no folder (simulated life 46468)
+            self._sweep_at = now
         self.last_scan_at, self.last_took_ms = now, event.took_ms
         for path in event.appeared:
             self._appear(path, now)

@@ -106,7 +106,7 @@ def _ready(world: World, folder: Folder, pair: Pair, video: Source, audio: Sourc
             _create(world, folder, pair, video, audio)  # which finds out what became of that run, and pays nothing
         case JobState.CANCELLED if job.code == SOURCE_GONE:
             world.attempt(job, "again", "back", "the source is back")
-            _requeue(world, job, video, audio, run_no=job.run_no)
+            _requeue(world, job, video, audio, run_no=max(job.run_no, _run_of(world, job, video, audio)))
         case JobState.RENDERING | JobState.RENDERED if not is_same:
             world.change(job, is_superseded=True)
             _create(world, folder, pair, video, audio)
@@ -177,6 +177,11 @@ def _replace_content(world: World, job: Job, video: Source, audio: Source) -> No
 
 
 def _requeue(world: World, job: Job, video: Source, audio: Source, run_no: int) -> None:
+    """The row stands for another run from now on; its twins in the queue come along, or the old run were paid anew."""
+    reference = _reference(world, video, audio, run_no)
+    for twin in world.book.twins(job):
+        if twin.state is JobState.QUEUED and (twin.video.sha256, twin.audio.sha256) == (video.sha256, audio.sha256):
+            world.change(twin, options=world.policy.options, run_no=run_no, reference_id=reference)
     world.step(
         job,
         Step.AGAIN,
@@ -184,7 +189,7 @@ def _requeue(world: World, job: Job, video: Source, audio: Source, run_no: int) 
         audio=audio,
         options=world.policy.options,
         run_no=run_no,
-        reference_id=_reference(world, video, audio, run_no),
+        reference_id=reference,
         is_superseded=False,
         must_look_up=False,
         output=None,

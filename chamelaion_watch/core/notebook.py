@@ -29,16 +29,25 @@ def due(world: World) -> Iterator[WriteNote | RemoveFiles]:
     kept: set[tuple[str, RelPath]] = set()  # an older job's note may lie where the newer one's does
     for action in _wanted(world):
         where = (action.root, action.subject)
-        wanted.add(where)
         there = world.notes.get(where)
-        is_told = there is not None and there.digest == action.digest
-        kept |= {(action.root, path) for path in (there.paths if there and is_told else paths_of(action))}
-        if not is_told:
+        if there is not None and there.digest == action.digest:
+            wanted.add(where)
+            kept |= {(action.root, path) for path in there.paths}
+        elif there is not None and not (places := _places(action, there)).issuperset(there.paths):
+            kept |= {(action.root, path) for path in places}  # what lies elsewhere is removed before it is forgotten
+        else:
+            wanted.add(where)
+            kept |= {(action.root, path) for path in paths_of(action)}
             yield action
     for where, note in list(world.notes.items()):
         if where not in wanted and note.kind != RECEIPT and note.root in world.folders:
             paths = tuple(path for path in note.paths if (note.root, path) not in kept)
             yield RemoveFiles(note.root, paths, note.subject)
+
+
+def _places(action: WriteNote, there: Note) -> set[RelPath]:
+    """Where a note may lie that this one will replace: one that is told lies where it was told."""
+    return paths_of(action) if there.digest == UNWRITTEN else {path for path, _ in action.files}
 
 
 def paths_of(action: WriteNote | RemoveFiles) -> set[RelPath]:

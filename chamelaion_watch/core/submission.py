@@ -179,7 +179,6 @@ def _accept(world: World, job: Job, request_id: str) -> None:
     )
     if code := world.cancelling.get(job.id):
         intake.cancel(world, after, code, "cancelled; the service had taken it already, so it is not delivered")
-    _offer_again(world, job)
 
 
 def _found(world: World, job: Job, request: Request) -> None:
@@ -233,13 +232,6 @@ def _release(world: World, job: Job, *, tries: int, next_at: Millis | None = Non
     world.denied.pop(job.id, None)
     if code := world.cancelling.pop(job.id, None):
         intake.cancel(world, job, code, "cancelled before the upload was complete: nothing was paid")
-    _offer_again(world, job)
-
-
-def _offer_again(world: World, job: Job) -> None:
-    """Its sources may have changed while it was being sent: compare once more."""
-    if folder := world.folders.get(job.root):
-        folder.offer(job.key)
 
 
 def _blame_sources(world: World, job: Job, error: WatchError) -> None:

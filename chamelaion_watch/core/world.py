@@ -145,6 +145,8 @@ class World:
         """Move a job on by the table, and say so."""
         after = lifecycle.advance(job, step, self.now, **changes)
         self.put(after)
+        if job.state is JobState.SUBMITTING and (folder := self.folders.get(job.root)):
+            folder.offer(job.key)  # its sources may have changed while it was being sent: compare once more
         self.checked.discard(job.id)
         self.progress.pop(job.id, None)
         self.unseen_at.pop(job.id, None)
