@@ -168,6 +168,20 @@ def test_threat_26_27_a_root_that_is_not_well_is_frozen_as_it_was(state: RootSta
     assert made.has(job(key="s"))
 
 
+def test_back_again_its_files_are_looked_at_at_once() -> None:
+    """What was rewritten in place meanwhile touched no folder, and was found a sweep late (simulated life 46468)."""
+    made = folder_with(job())
+    made.scanned(sweep(), NOW)
+    assert made.scan_at(NOW) > NOW
+    made.scanned(sweep(facts=GONE), NOW + 60 * S_)
+    made.scanned(sweep(), NOW + 70 * S_)
+    assert made.scan_at(NOW + 70 * S_) == NOW + 70 * S_
+    scan = made.scan(NOW + 70 * S_, (), ())
+    assert {look.path for look in scan.looks} == {"s1.mp4", "s1.wav"}
+    made.scanned(sweep(), NOW + 71 * S_)
+    assert made.scan_at(NOW + 71 * S_) > NOW + 71 * S_
+
+
 def test_threat_09_26_a_hung_root_is_frozen_until_its_scan_comes_back() -> None:
     made = with_pair()
     made.hung(NOW + 61 * S_)

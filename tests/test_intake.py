@@ -249,6 +249,29 @@ def test_an_older_row_is_not_retried_beside_a_newer_one() -> None:
     assert made.book.jobs[1].state is S.FAILED
 
 
+def test_a_twin_in_the_queue_comes_along_to_the_run_that_is_asked_for() -> None:
+    """Else nothing told that its own was paid for, and it was paid anew (simulated lives 34933 and 57224)."""
+    paid = job(state=S.FAILED, sent_at=1, request_id="r", code="no_face", message="m")
+    twin = replace(paid, id=2, key="s2", state=S.QUEUED, sent_at=None, request_id=None)
+    other = job(3, "s3")
+    made = world(paid, twin, other)
+    intake.again(made, paid, "asked")
+    assert made.book.jobs[1].run_no == made.book.jobs[2].run_no == 2
+    assert made.book.jobs[2].reference_id == made.book.jobs[1].reference_id != paid.reference_id
+    assert made.book.jobs[3] == other
+
+
+def test_back_again_it_joins_the_newest_run_of_its_content() -> None:
+    newer = job(1, state=S.RENDERING, run_no=2, sent_at=1, request_id="r")
+    gone = replace(job(1), id=2, key="s2", state=S.CANCELLED, code="source_gone")
+    made = world(newer, gone)
+    made.folders["a"] = folder_with(
+        newer, replace(gone, video=source("s2.mp4", "s1.mp4"), audio=source("s2.wav", "s1.wav"))
+    )
+    intake.take_in(made)
+    assert (made.book.jobs[2].state, made.book.jobs[2].reference_id) == (S.QUEUED, newer.reference_id)
+
+
 def test_two_pairs_of_one_content_that_are_retried_together_are_paid_for_once() -> None:
     first, second = job(1, state=S.FAILED), job(2, key="s2", state=S.FAILED, video=job().video, audio=job().audio)
     made = world(first, second)

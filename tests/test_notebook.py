@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from chamelaion_watch.core import notebook
 from chamelaion_watch.core.delivery import OUTPUT_RETRY_MS
 from chamelaion_watch.core.errors import OutputProblem
@@ -107,6 +109,32 @@ def test_a_doubtful_job_gets_a_note_for_people_only() -> None:
     made = world(job(state=JobState.DOUBTFUL, code="doubtful", message="m", request_id="r"))
     (action,) = of(WriteNote, tick(made))
     assert [path for path, _ in action.files] == ["s1.lipsync-attention.txt"]
+
+
+def test_an_errors_note_is_removed_before_a_doubt_takes_its_place() -> None:
+    """Its share was away when the job left `failed`: the error's files stayed for ever (simulated life 94205)."""
+    made, action = noted()
+    doubtful = replace(made.book.jobs[1], state=JobState.DOUBTFUL, code="doubtful", changed_at=NOW + 1)
+    made.put(doubtful)
+    made.is_notes_due = True
+    (removal,) = tick(made, sweep())[-1:]
+    assert isinstance(removal, RemoveFiles)
+    assert removal.paths == (TEXT, DATA)
+    (written,) = of(WriteNote, tick(made, FilesRemoved(removal)))
+    assert [path for path, _ in written.files] == ["s1.lipsync-attention.txt"]
+    tick(made, NoteWritten(written, ("s1.lipsync-attention.txt",)))
+    assert [(note.subject, note.paths) for note in made.notes.values()] == [
+        (action.subject, ("s1.lipsync-attention.txt",))
+    ]
+
+
+def test_a_note_that_lay_elsewhere_is_removed_before_its_next_version_is_written() -> None:
+    made, action = failed()
+    tick(made, NoteWritten(action, ("elsewhere.txt",)))
+    made.put(replace(made.book.jobs[1], message="other words", changed_at=NOW + 1))
+    made.is_notes_due = True
+    (removal,) = of(RemoveFiles, tick(made, sweep()))
+    assert removal.paths == ("elsewhere.txt",)
 
 
 def test_only_the_newest_row_of_a_pair_speaks() -> None:

@@ -86,6 +86,11 @@ def test_a_temp_whose_removal_failed_is_removed_later(seed: int, memory: Path) -
     lived(seed, memory)
 
 
+@pytest.mark.parametrize("seed", [34933, 38314, 46468, 57224, 94205])
+def test_lives_that_broke_among_the_hundred_thousand(seed: int, memory: Path) -> None:
+    lived(seed, memory)
+
+
 @pytest.mark.parametrize("seed", range(11, 19))
 def test_a_seed_is_the_whole_of_a_life(seed: int, memory: Path) -> None:
     traces: list[list[str]] = [[], []]

@@ -389,6 +389,33 @@ def test_cancelled_and_in_doubt_it_is_cancelled_when_the_doubt_is_over() -> None
     assert made.book.jobs[1].state is JobState.CANCELLED
 
 
+def test_new_content_during_a_doubt_is_queued_when_the_doubt_is_over() -> None:
+    """It stayed without a job where the upload had been cancelled (simulated life 38314)."""
+    made, action = sending()
+    made.cancelling[1] = "by_request"
+    (look_up,) = of(LookUp, tick(made, SubmitFailed(action, RESET, may_be_taken=True)))
+    changed = source("s1.wav", "new", mtime_ns=7)
+    made.folders["a"].files["s1.wav"].source = changed
+    made.folders["a"].offer("s1")
+    tick(made, LookedUp(look_up, None), at=NOW + 2 * S_)
+    tick(made, LookedUp(look_up, None), at=NOW + 300 * S_)
+    tick(made)
+    assert [(one.state, one.audio) for one in made.book.of(JobState.CANCELLED, JobState.QUEUED)] == [
+        (JobState.CANCELLED, action.job.audio),
+        (JobState.QUEUED, changed),
+    ]
+
+
+def test_new_content_during_an_upload_that_is_refused_for_good_is_queued() -> None:
+    made, action = sending()
+    changed = source("s1.wav", "new", mtime_ns=7)
+    made.folders["a"].files["s1.wav"].source = changed
+    made.folders["a"].offer("s1")
+    tick(made)
+    now = failed(made, action, Rejected("no face", code="no_face"))
+    assert (now.state, now.audio) == (JobState.QUEUED, changed)
+
+
 def test_new_content_during_the_upload_is_what_is_sent_next() -> None:
     made, action = sending()
     folder = made.folders["a"]
