@@ -182,6 +182,33 @@ def test_back_again_its_files_are_looked_at_at_once() -> None:
     assert made.scan_at(NOW + 71 * S_) > NOW + 71 * S_
 
 
+def test_threat_26_27_what_a_share_does_not_show_as_it_comes_back_is_looked_for_again_for_2_s() -> None:
+    """The sweep that follows the return at once must not be the second that finds it gone."""
+    made = with_pair()
+    made.scanned(sweep(), NOW + 59 * S_)
+    made.scanned(sweep(facts=GONE), NOW + 60 * S_)
+    now, gone_at = NOW + 70 * S_, None
+    made.scanned(sweep(vanished=("s.mp4", "s.wav")), now)
+    back_at = now
+    while gone_at is None:
+        now = made.scan_at(now)
+        made.scanned(sweep(), now)
+        gone_at = now if "s.mp4" not in made.files else None
+    assert gone_at - back_at == CONFIRM_MS
+
+
+def test_a_note_that_was_missing_before_and_after_the_share_was_away_was_not_missing_twice_in_a_row() -> None:
+    made = folder_with(job())
+    made.scanned(sweep(missing_notes=("n.txt",)), NOW)
+    made.scanned(sweep(facts=GONE), NOW + 2 * S_)
+    made.scanned(sweep(), NOW + 12 * S_)
+    made.scanned(sweep(missing_notes=("n.txt",)), NOW + 12 * S_)
+    assert not made.reported_missing("n.txt")
+    assert made.scan_at(NOW + 12 * S_) == NOW + 12 * S_ + CONFIRM_MS
+    made.scanned(sweep(missing_notes=("n.txt",)), NOW + 14 * S_)
+    assert made.reported_missing("n.txt")
+
+
 def test_threat_09_26_a_hung_root_is_frozen_until_its_scan_comes_back() -> None:
     made = with_pair()
     made.hung(NOW + 61 * S_)

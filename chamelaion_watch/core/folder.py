@@ -142,7 +142,7 @@ class Folder:
         for seen in event.observations:
             self._observe(seen, now)
         if event.action.is_sweep:
-            self._count_missing(event)
+            self._count_missing(event, was_away=was_away)
         self.index.update(lambda path: self.files[path].state, now, self._gate.settle_ms)
         if event.action.is_sweep and event.is_complete and not self.is_scanned:
             self.is_scanned = True
@@ -342,11 +342,11 @@ class Folder:
         self._open.add(file.path)
         self.index.touch(file.path)
 
-    def _count_missing(self, event: Scanned) -> None:
+    def _count_missing(self, event: Scanned, *, was_away: bool) -> None:
         """A name is gone after two complete healthy sweeps; so is a note that a person deleted."""
         missing = set(event.missing_notes)
         self._missing_notes = {path: self._missing_notes.get(path, 0) + 1 for path in missing}
-        if not event.is_complete:
+        if was_away or not event.is_complete:  # the next sweep follows at once, and two that count are 2 s apart
             return
         for path in list(self._vanishing):
             self._vanishing[path] += 1
