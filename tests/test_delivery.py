@@ -23,8 +23,10 @@ from chamelaion_watch.core.messages import (
     Deliver,
     Delivered,
     Failed,
+    FilesRemoved,
     LookedUp,
     LookUp,
+    NoteWritten,
     RemoveFiles,
     SpoolResult,
     Submit,
@@ -97,7 +99,9 @@ def test_a_share_that_went_away_freezes_its_folder_and_the_result_waits() -> Non
     assert made.folders["a"].state is RootState.STALE
     assert of(Deliver, tick(made, at=NOW + 9 * S_)) == []
     made.running.clear()
-    assert of(Deliver, tick(made, sweep(), at=NOW + 50 * S_))
+    (clean,) = of(RemoveFiles, tick(made, sweep(), at=NOW + 50 * S_))
+    assert clean.paths == (".s1.lipsync-part",)  # what had to be left there
+    assert of(Deliver, tick(made, FilesRemoved(clean)))
 
 
 def test_an_account_problem_is_not_the_jobs() -> None:
@@ -183,6 +187,21 @@ def test_a_dead_processs_temp_is_removed_before_a_new_one_takes_its_name() -> No
     assert of(Deliver, tick(made, at=NOW + 5)) == []
     del made.running[clean]
     assert of(Deliver, tick(made, at=NOW + 6))
+
+
+def test_a_temp_that_is_being_written_is_left_alone() -> None:
+    made, _ = delivering()
+    made.folders["a"].temps = {".s1.lipsync-part"}
+    assert of(RemoveFiles, tick(made)) == []
+
+
+def test_while_a_note_is_written_no_temp_is_removed() -> None:
+    made = world()
+    note = WriteNote("a", "error", "job:1", (("s1.lipsync-error.txt", b""),), "digest")
+    made.running[note] = NOW
+    made.folders["a"].temps = {".s1.lipsync-error.txt.lipsync-part"}
+    assert of(RemoveFiles, tick(made)) == []
+    assert of(RemoveFiles, tick(made, NoteWritten(note, ())))
 
 
 @pytest.mark.parametrize(

@@ -349,6 +349,21 @@ def test_a_dead_processs_temp_is_told_and_is_no_media() -> None:
     assert set(made.files) == {"s.mp4"}
 
 
+def test_a_dead_processs_temp_that_a_share_did_not_show_at_first_is_told_when_it_appears() -> None:
+    """The first sweep saw an empty mount point that looked well: the temp stayed for ever (simulated life 58059)."""
+    made = folder()
+    made.scanned(sweep(facts=GONE), NOW + S_)
+    made.scanned(sweep(appeared=(".s.lipsync-part",)), NOW + 11 * S_)
+    assert made.temps == {".s.lipsync-part"}
+
+
+def test_a_temp_that_appears_while_all_is_well_is_our_own_at_work() -> None:
+    """One of a note was removed while it was written, and its folder was taken for one that cannot be written to."""
+    made = folder()
+    made.scanned(sweep(appeared=(".s.lipsync-error.txt.lipsync-part",)), NOW + S_)
+    assert made.temps == set()
+
+
 # -- content that cannot be read ------------------------------------------------------------------------
 
 

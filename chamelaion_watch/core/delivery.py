@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chamelaion_watch.core import gate, spooling
+from chamelaion_watch.core import gate, naming, spooling
 from chamelaion_watch.core.errors import (
     AccountProblem,
     LinkExpired,
@@ -65,6 +65,7 @@ def deliver_failed(world: World, action: Deliver | SpoolResult, error: WatchErro
         case OutputProblem():
             _folder_refused(world, job, error)
         case RootProblem():
+            _leave_temp(world, action)
             world.folders[job.root].scanned_unwell(RootFacts(error.root_state, error.message), world.now)
             world.change(job, next_at=world.now + OUTPUT_RETRY_MS)
         case AccountProblem():
@@ -97,6 +98,12 @@ def _try_later(world: World, job: Job, error: WatchError) -> None:
     if isinstance(error, Transient) and error.retry_after_s is not None:
         wait = max(wait, round(error.retry_after_s * 1000))
     world.change(job, tries=tries, next_at=world.now + wait)
+
+
+def _leave_temp(world: World, action: Deliver | SpoolResult) -> None:
+    """A share that went away keeps what was being written there, and no later scan need tell of it once more."""
+    if isinstance(action, Deliver):
+        world.folders[action.job.root].temps.add(naming.temp_path(action.output))
 
 
 def _folder_refused(world: World, job: Job, error: OutputProblem) -> None:

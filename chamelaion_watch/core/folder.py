@@ -135,7 +135,7 @@ class Folder:
             self._sweep_at = now
         self.last_scan_at, self.last_took_ms = now, event.took_ms
         for path in event.appeared:
-            self._appear(path, now)
+            self._appear(path, now, was_away=was_away)
         for path in event.vanished:
             self._vanishing.setdefault(path, 0)
         self.skipped.update(event.skipped)
@@ -285,10 +285,10 @@ class Folder:
         is_news = any(path not in self._missing_notes for path in event.missing_notes)
         return min(rescan, CONFIRM_MS) if self._vanishing or event.vanished or is_news else rescan
 
-    def _appear(self, path: RelPath, now: Millis) -> None:
+    def _appear(self, path: RelPath, now: Millis, *, was_away: bool) -> None:
         self._vanishing.pop(path, None)
         if is_temp(path.rpartition("/")[2]):
-            if not self.is_scanned:  # later ones are our own, at work
+            if was_away or not self.is_scanned:  # all others are our own, at work: of notes, too
                 self.temps.add(path)
             return
         if path in self.files:

@@ -114,18 +114,20 @@ def _claim_root(world: World, folder: Folder, made: Plan) -> None:
 
 
 def _clean(world: World, folder: Folder, made: Plan) -> None:
-    """Temps that no delivery of this process is writing were left by one that died."""
-    if not folder.temps or not folder.may_write:
+    """Temps that this process is not writing, as an output or a note, were left by one that died."""
+    name = folder.policy.name
+    is_writing = any(isinstance(action, WriteNote) and action.root == name for action in world.running)
+    if not folder.temps or not folder.may_write or is_writing:
         return
     in_use = {
         naming.temp_path(action.output)
         for action in world.running
-        if isinstance(action, Deliver) and action.job.root == folder.policy.name
+        if isinstance(action, Deliver) and action.job.root == name
     }
     stale = tuple(sorted(folder.temps - in_use))
     folder.temps.clear()
     if stale:
-        made.actions.append(RemoveFiles(folder.policy.name, stale))
+        made.actions.append(RemoveFiles(name, stale))
 
 
 def _hash(world: World, made: Plan) -> None:

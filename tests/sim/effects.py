@@ -352,8 +352,8 @@ class SimEffects:
             self._require_temp(root, temp)
             output = root.publish(names, content)
         finally:
-            if self.is_alive and root.writers.get(temp) is self:
-                root.temps.discard(temp)
+            if self.is_alive and root.writers.get(temp) is self and root.health is RootState.OK:
+                root.temps.discard(temp)  # a share that went away keeps it
         yield self.ms(1, 100)
         return Delivered(action, output, content, 1_000)
 
