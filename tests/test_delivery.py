@@ -204,6 +204,25 @@ def test_while_a_note_is_written_no_temp_is_removed() -> None:
     assert of(RemoveFiles, tick(made, NoteWritten(note, ())))
 
 
+def test_a_note_waits_until_a_dead_processs_temps_are_removed() -> None:
+    """Removed while it was written anew, its folder waited 30 s as one that cannot be written to."""
+    made = world(job(state=JobState.FAILED, code="x", message="y"))
+    made.folders["a"].temps = {".s1.lipsync-error.txt.lipsync-part"}
+    actions = tick(made)
+    (clean,) = of(RemoveFiles, actions)
+    assert of(WriteNote, actions) == []
+    assert of(WriteNote, tick(made, FilesRemoved(clean)))
+
+
+def test_what_a_failed_note_may_have_left_is_removed() -> None:
+    """A share that went away while a note was written keeps its temp, and no later scan need tell of it once more."""
+    made = world(job(state=JobState.FAILED, code="x", message="y"))
+    (note,) = of(WriteNote, tick(made))
+    tick(made, Failed(note, RootProblem("stale", root_state=RootState.STALE)))
+    (clean,) = of(RemoveFiles, tick(made, sweep(), at=NOW + 31 * S_))
+    assert ".s1.lipsync-error.txt.lipsync-part" in clean.paths
+
+
 @pytest.mark.parametrize(
     "why", [OutputProblem("full", root_state=RootState.FULL), RootProblem("stale", root_state=RootState.STALE)], ids=str
 )

@@ -75,11 +75,12 @@ def written(world: World, action: WriteNote, paths: Sequence[RelPath]) -> None:
     world.is_notes_due = True
 
 
-def removed(world: World, root: str, subject: str) -> None:
-    """Forget a note that is gone."""
-    if note := world.notes.pop((root, subject), None):
-        world.unnoted.append((root, subject))
-        world.folders[root].forget_missing(note.paths)
+def removed(world: World, action: RemoveFiles) -> None:
+    """Forget a note that is gone; what waited for a dead process's temps to go is due as well."""
+    where = (action.root, action.subject or "")
+    if note := world.notes.pop(where, None):
+        world.unnoted.append(where)
+        world.folders[action.root].forget_missing(note.paths)
     world.is_notes_due = True
 
 

@@ -116,8 +116,9 @@ def _claim_root(world: World, folder: Folder, made: Plan) -> None:
 def _clean(world: World, folder: Folder, made: Plan) -> None:
     """Temps that this process is not writing, as an output or a note, were left by one that died."""
     name = folder.policy.name
-    is_writing = any(isinstance(action, WriteNote) and action.root == name for action in world.running)
-    if not folder.temps or not folder.may_write or is_writing:
+    if not folder.temps or not folder.may_write:
+        return
+    if any(isinstance(action, WriteNote) and action.root == name for action in world.running):
         return
     in_use = {
         naming.temp_path(action.output)
@@ -355,10 +356,10 @@ def _write_notes(world: World, made: Plan) -> None:
 
 
 def _is_being_noted(world: World, made: Plan, action: WriteNote | RemoveFiles) -> bool:
-    """Whether the same note, or another at one of its paths, is being written or removed."""
+    """Whether the same note, or another at one of its paths, is being written or removed; or a dead process's temps."""
     paths = notebook.paths_of(action)
     return any(
-        other.subject == action.subject or not paths.isdisjoint(notebook.paths_of(other))
+        other.subject in (action.subject, None) or not paths.isdisjoint(notebook.paths_of(other))
         for other in (*world.running, *made.actions)
         if isinstance(other, WriteNote | RemoveFiles) and other.root == action.root
     )

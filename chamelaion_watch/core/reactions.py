@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from chamelaion_watch.core import commands, delivery, gate, intake, notebook, rendering, spooling, submission
+from chamelaion_watch.core import commands, delivery, gate, intake, naming, notebook, rendering, spooling, submission
 from chamelaion_watch.core.errors import AccountProblem, InputProblem, NotFound, OutputProblem, RootProblem, WatchError
 from chamelaion_watch.core.lifecycle import FINAL, Step
 from chamelaion_watch.core.messages import (
@@ -90,8 +90,7 @@ def apply(world: World, event: Event) -> None:  # noqa: C901, PLR0912 - one case
         case NoteWritten():
             notebook.written(world, event.action, event.paths)
         case FilesRemoved():
-            if event.action.subject is not None:
-                notebook.removed(world, event.action.root, event.action.subject)
+            notebook.removed(world, event.action)
         case AccountProbed():
             world.gate = gate.probed(world.gate, world.now)
         case Claimed():
@@ -259,6 +258,7 @@ def _note_failed(world: World, action: WriteNote | RemoveFiles, error: WatchErro
     if isinstance(action, RemoveFiles) and action.subject is None and not folder.may_write:
         folder.temps.update(action.paths)  # no later scan names them: they are removed when it may be written again
     if isinstance(action, WriteNote):
+        folder.temps.update(naming.temp_path(path) for path in notebook.paths_of(action))  # a bad share may keep them
         world.say("note", f"{action.root}: cannot write a note: {error.message}", root=action.root, is_warning=True)
 
 

@@ -14,7 +14,7 @@ What holds, and where it is looked at (`invariants` unless another module is nam
 | I2 output, note or reason | `ticked`, now and then: what waits says why in `status` | `_check_pairs` (from what lies there), `_check_job`, `_check_notes` |
 | I3 sources unchanged | `disk.SimRoot._require_ours`: nothing of people's is written or removed | the sources' content is what the job was about |
 | I4 whole and right content | `published`: each time that a name appears | `_check_outputs`, `_check_job` |
-| I5 no temps | `stopped`: after a clean stop; `effects`: none of a running delivery is removed | no temp, nothing in the spool |
+| I5 no temps | `stopped`: after a clean stop; `effects`: none that is being written is removed | no temp, nothing in the spool |
 | I6 no secrets | `ticked`: not in what is shown | `_check_secrets`: not in the ledger's files, not in a note |
 | I7 promises, rate, one probe | `_check_promise`, `_check_submission`, `_check_canary`, `_check_probes` | |
 | I9 liveness | `life`: no busy loop | `life.run`: all is settled 8 h after the faults have ended |

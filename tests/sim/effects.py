@@ -7,9 +7,10 @@ one does: without connections, and with nobody who listens.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 
 from chamelaion_watch.core import naming
 from chamelaion_watch.core.delivery import SPOOL_LOST
@@ -240,8 +241,12 @@ class SimEffects:
         root = self.roots[action.root]
         for path, data in action.files:
             yield from self.reach(root)
-            yield self.ms(1, 30)
-            root.write_note(path, data)
+            root.require_well()
+            with self._temp(root, naming.temp_path(path)) as temp:
+                yield self.ms(1, 3_000)  # a sync on a share
+                yield from self.reach(root)
+                self._require_temp(root, temp)
+                root.write_note(path, data)
         yield self.ms(1, 30)
         return NoteWritten(action, tuple(path for path, _ in action.files))
 
@@ -338,10 +343,7 @@ class SimEffects:
         request = self.service.find(job.request_id or job.reference_id)
         if not request.output_url:
             raise Transient("completed, but no output", code="no_output")
-        temp = naming.temp_path(action.output)
-        root.temps.add(temp)
-        root.writers[temp] = self
-        try:
+        with self._temp(root, naming.temp_path(action.output)) as temp:
             yield self.ms(10, 5_000)
             if self.is_stopping:
                 raise InputProblem("the daemon is stopping", code=WITHDRAWN)
@@ -351,16 +353,24 @@ class SimEffects:
             yield from self.reach(root)
             self._require_temp(root, temp)
             output = root.publish(names, content)
-        finally:
-            if self.is_alive and root.writers.get(temp) is self and root.health is RootState.OK:
-                root.temps.discard(temp)  # a share that went away keeps it
         yield self.ms(1, 100)
         return Delivered(action, output, content, 1_000)
+
+    @contextlib.contextmanager
+    def _temp(self, root: SimRoot, temp: RelPath) -> Iterator[RelPath]:
+        """A temp of ours, as long as it is written; a dead process leaves it, and a share that went away keeps it."""
+        root.temps.add(temp)
+        root.writers[temp] = self
+        try:
+            yield temp
+        finally:
+            if self.is_alive and root.writers.get(temp) is self and root.health is RootState.OK:
+                root.temps.discard(temp)
 
     def _require_temp(self, root: SimRoot, temp: RelPath) -> None:
         """Of a session that is over, what it had begun may be taken away; of one that goes on, never."""
         if temp in root.temps and root.writers.get(temp) is self:
             return
         if not self._is_closed:
-            raise Broken(f"the temp of a running delivery was removed: {temp}")
+            raise Broken(f"a temp that is being written was removed: {temp}")
         raise OutputProblem(f"{temp}: gone", root_state=RootState.MISSING)

@@ -147,6 +147,20 @@ MUTANTS = (
         "        return self._missing_notes.get(path, 0) >= 1",
     ),
     Mutant(
+        "every temp is a dead process's",
+        "a note loses its temp while it is written",
+        "core/folder.py",
+        "            if was_away or not self.is_scanned:",
+        "            if path:",
+        (
+            (
+                "core/planner.py",
+                "    if any(isinstance(action, WriteNote) and action.root == name for action in world.running):\n        return\n",
+                "",
+            ),
+        ),
+    ),
+    Mutant(
         "another's request is taken",
         "a pair gets the result of other content",
         "core/rendering.py",
