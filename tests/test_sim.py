@@ -86,7 +86,7 @@ def test_a_temp_whose_removal_failed_is_removed_later(seed: int, memory: Path) -
     lived(seed, memory)
 
 
-@pytest.mark.parametrize("seed", [34933, 38314, 46468, 57224, 58059, 94205])
+@pytest.mark.parametrize("seed", [34933, 38314, 46468, 57224, 58059, 79256, 94205])
 def test_lives_that_broke_among_the_hundred_thousand(seed: int, memory: Path) -> None:
     lived(seed, memory)
 

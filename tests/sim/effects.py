@@ -364,8 +364,10 @@ class SimEffects:
         try:
             yield temp
         finally:
-            if self.is_alive and root.writers.get(temp) is self and root.health is RootState.OK:
-                root.temps.discard(temp)
+            if self.is_alive and root.writers.get(temp) is self:
+                del root.writers[temp]
+                if root.health is RootState.OK:
+                    root.temps.discard(temp)
 
     def _require_temp(self, root: SimRoot, temp: RelPath) -> None:
         """Of a session that is over, what it had begun may be taken away; of one that goes on, never."""
