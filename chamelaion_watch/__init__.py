@@ -26,12 +26,12 @@ What must stay true
 
 Modules
     core/         decisions
-      nouns: model errors messages policy world text
-      files: ignore completeness unread folder pairindex
+      nouns: model errors messages policy book world text
+      files: ignore completeness unread agenda reading file folder pairindex
       pairs: pairing languages nearmiss preflight
       jobs: lifecycle intake submission rendering delivery spooling twins
       the account: gate
-      what to do: reactions planner commands once
+      what to do: reactions planner turns commands once
       words and names: naming target notebook notes advice remote_errors
     edges/        one outside thing each
       the drop folder, reading: disk jail listing structure
@@ -56,7 +56,7 @@ Modules
 
 Find it in a minute
     why a file is (not) taken      `core.completeness`, `core.ignore`, `core.pairing`; said by `cli.explaining`
-    when the next request goes     `core.gate` (429, 412, 401, outages), `core.planner` (whose turn)
+    when the next request goes     `core.gate` (429, 412, 401, outages), `core.turns` (whose turn)
     what an answer means           `edges.answers` ─▶ `core.submission`, `core.rendering`, `core.delivery`
     a word in a note, a code       `core.advice`, `core.notes`; when it comes and goes `core.notebook`
     after a crash                  `restore.restore`, `core.submission.recovered`

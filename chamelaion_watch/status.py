@@ -14,9 +14,9 @@ from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.lifecycle import FINAL, NEEDS_A_PERSON
 from chamelaion_watch.core.messages import Deliver, SpoolResult
 from chamelaion_watch.core.model import FileState, Job, JobState, Millis, PairState
-from chamelaion_watch.core.planner import waiting_reason
 from chamelaion_watch.core.rendering import slowness
 from chamelaion_watch.core.text import printable
+from chamelaion_watch.core.turns import waiting_reason
 from chamelaion_watch.core.world import World
 from chamelaion_watch.version import __version__
 

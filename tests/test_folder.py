@@ -10,6 +10,7 @@ from chamelaion_watch.core import unread
 from chamelaion_watch.core.folder import BACKLOG, CONFIRM_MS, HINT_PAUSE_MS, UNWELL_MS, Folder
 from chamelaion_watch.core.messages import Hash, RootFacts
 from chamelaion_watch.core.model import FileState, Observation, RootState, Signature, Source, Trouble
+from chamelaion_watch.core.reading import LARGE_BYTES
 from tests.builders import FINE, NOW, folder_policy, folder_with, job, looked, settle, sha, source, sweep
 
 SIGNATURE = Signature(5_000, 1)
@@ -48,15 +49,22 @@ def test_a_pair_is_ready_when_both_are_quiet_and_identified() -> None:
     assert {one.path for one in made.identified} == {"s.mp4", "s.wav"}
 
 
-def test_one_file_is_hashed_at_a_time_and_begins_while_it_settles() -> None:
-    made = folder("s.mp4", "s.wav")
-    for path in ("s.mp4", "s.wav"):
-        made.scanned(looked((path, SIGNATURE)), NOW)
-        made.scanned(looked((path, SIGNATURE), deep=True), NOW + S_)
-    assert made.hash_wanted() == Hash("a", "s.mp4", SIGNATURE)
-    assert made.files["s.mp4"].state is FileState.ARRIVING
-    made.hashing = "s.mp4"
+def test_a_hash_begins_while_the_file_settles_and_only_one_large_file_is_read_at_a_time() -> None:
+    sizes = {"s1.mp4": LARGE_BYTES, "s2.mp4": LARGE_BYTES + 1, "s1.wav": 5_000}
+    made = folder(*sizes)
+    for path, size in sizes.items():
+        made.scanned(looked((path, Signature(size, 1))), NOW)
+        made.scanned(looked((path, Signature(size, 1)), deep=True), NOW + S_)
+    first = Hash("a", "s1.mp4", Signature(LARGE_BYTES, 1))
+    assert made.hash_wanted() == first
+    assert made.files["s1.mp4"].state is FileState.ARRIVING
+    made.reading.begun(first.path, first.signature)
+    small = Hash("a", "s1.wav", Signature(5_000, 1))
+    assert made.hash_wanted() == small
+    made.reading.begun(small.path, small.signature)
     assert made.hash_wanted() is None
+    made.hashed(first.path, first.signature, sha("s1"), NOW + S_)
+    assert made.hash_wanted() == Hash("a", "s2.mp4", Signature(LARGE_BYTES + 1, 1))
 
 
 def test_a_hash_of_what_the_file_was_is_thrown_away() -> None:
@@ -65,7 +73,7 @@ def test_a_hash_of_what_the_file_was_is_thrown_away() -> None:
     made.scanned(looked(("s.mp4", Signature(6_000, 2))), now)
     made.hashed("s.mp4", SIGNATURE, sha("old"), now)
     assert made.files["s.mp4"].content is None
-    assert made.hashing is None
+    assert made.reading.under_way == {}
 
 
 def test_a_source_that_changes_goes_through_the_gate_again() -> None:
@@ -249,8 +257,23 @@ def test_each_sweep_looks_at_the_files_of_open_jobs_and_some_that_are_complete()
 def test_complete_files_take_turns() -> None:
     jobs = [job(number, key=f"s{number:03}") for number in range(300)]
     made = folder_with(*jobs)
-    seen = [look.path for _ in range(3) for look in made.scan(NOW + 120 * S_, [], []).looks]
-    assert set(seen) == set(made.files)
+    seen = [look.path for _ in range(6) for look in made.scan(NOW + 120 * S_, [], []).looks]
+    assert sorted(seen) == sorted(made.files)
+
+
+def test_the_files_of_many_open_jobs_are_looked_at_one_share_after_another_and_again_after_the_next_sweep() -> None:
+    """A thousand queued pairs were all looked at with each sweep, 4 times a second while results arrived."""
+    jobs = [job(number, key=f"s{number:04}") for number in range(250)]
+    made = folder_with(*jobs)
+    watched, now, seen = sorted(made.files), NOW + 120 * S_, []
+    for _ in range(3):
+        action = made.scan(now, [], watched)
+        seen.append({look.path for look in action.looks} & set(watched[:500]))
+        made.scanned(replace(sweep() if action.is_sweep else looked(), action=action), now)
+        assert made.scan_at(now) == now + HINT_PAUSE_MS or len(seen) == 3
+        now = made.scan_at(now)
+    assert set.union(*seen) >= set(watched[:500])
+    assert now >= NOW + 180 * S_
 
 
 def test_a_file_that_is_arriving_is_looked_at_between_the_sweeps() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chamelaion_watch.core import planner
+from chamelaion_watch.core import planner, turns
 from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.messages import (
     Claim,
@@ -125,13 +125,13 @@ def test_what_holds_a_job_is_said_and_does_hold_it(spoil: str, reason: str) -> N
             made.change(one, must_look_up=True)
         case "later":
             made.change(one, next_at=NOW + S_, tries=2)
-    assert planner.waiting_reason(made, made.book.jobs[1])[0] == reason
+    assert turns.waiting_reason(made, made.book.jobs[1])[0] == reason
     assert submitted_ids(made) == []
 
 
 def test_next_in_the_queue_is_a_reason_too() -> None:
     made = queue(1)
-    assert planner.waiting_reason(made, made.book.jobs[1]) == ("next in the queue", None)
+    assert turns.waiting_reason(made, made.book.jobs[1]) == ("next in the queue", None)
 
 
 def test_the_days_limit_counts_what_is_being_sent_and_forgets_yesterday() -> None:
@@ -172,7 +172,7 @@ def test_an_unclaimed_root_is_claimed_once() -> None:
     assert of(Claim, tick(made)) == []
 
 
-def test_one_file_per_root_is_hashed_and_two_in_all() -> None:
+def test_two_files_are_hashed_in_all_and_each_root_has_its_turn() -> None:
     made = world()
     for name in ("a", "b", "c"):
         folder = made.folders[name] = folder_with()

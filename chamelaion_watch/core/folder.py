@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from chamelaion_watch.core import completeness, unread
-from chamelaion_watch.core.completeness import GateRules, Tracker, Verdict
+from chamelaion_watch.core.agenda import Agenda
+from chamelaion_watch.core.completeness import GateRules
+from chamelaion_watch.core.file import File
 from chamelaion_watch.core.messages import Hash, RootFacts, Scan, Scanned
 from chamelaion_watch.core.model import (
     FileState,
@@ -29,37 +31,15 @@ from chamelaion_watch.core.model import (
 from chamelaion_watch.core.naming import is_temp
 from chamelaion_watch.core.pairindex import PairIndex
 from chamelaion_watch.core.policy import FolderPolicy
+from chamelaion_watch.core.reading import Reading
 
 LOOKS_PER_SCAN = 500  # so that a hint or a stop never waits for thousands of files
-RECHECK_AT_LEAST = 200  # complete files looked at again with each sweep, or 1 % where that is more
+WATCHED_PER_SCAN = 200  # files of open jobs looked at again with a sweep; the others follow, 250 ms apart
+RECHECK_AT_LEAST = 100  # complete files looked at again with each sweep, or 1 % where that is more
 CONFIRM_MS = 2_000  # a vanished name is looked for once more after this, then it is gone
 HINT_PAUSE_MS = 250  # sweeps on hints are at least so far apart
 UNWELL_MS = 10_000  # a root that is not well is inspected so often
 BACKLOG = 20  # complete pairs that may be there when a folder is first seen
-
-
-@dataclass(slots=True)
-class File:
-    """One media file on its way through the gate."""
-
-    path: RelPath
-    tracker: Tracker | None = None
-    verdict: Verdict | None = None
-    content: tuple[Signature, str] | None = None  # the SHA-256 of the file when it had this signature
-    is_known: bool = False  # `content` is from the ledger: it passed the gate once with this signature
-    source: Source | None = None  # complete and identified
-    unread: unread.Unread | None = None
-    since_at: Millis = 0
-
-    @property
-    def state(self) -> FileState:
-        if self.source is not None:
-            return FileState.COMPLETE
-        return self.verdict.state if self.verdict else FileState.ARRIVING
-
-    @property
-    def next_look_at(self) -> Millis:
-        return self.verdict.next_look_at if self.verdict else 0
 
 
 @dataclass(slots=True)
@@ -94,13 +74,15 @@ class Folder:
     forgotten: list[RelPath] = field(default_factory=list)
     # -- inside
     index: PairIndex = field(init=False)
-    _open: set[RelPath] = field(default_factory=set)
+    _looks: Agenda = field(default_factory=Agenda)  # of files that are not complete
+    reading: Reading = field(default_factory=Reading)
     _vanishing: dict[RelPath, int] = field(default_factory=dict)
     _missing_notes: dict[RelPath, int] = field(default_factory=dict)
     _sweep_at: Millis = 0
     _recheck: list[RelPath] = field(default_factory=list)
+    _round: list[RelPath] = field(default_factory=list)  # files of open jobs that are still to be looked at again
+    _is_round_wanted: bool = False
     _is_hinted: bool = False
-    hashing: RelPath | None = None
 
     def __post_init__(self) -> None:
         self.index = PairIndex(self.policy)
@@ -164,19 +146,21 @@ class Folder:
 
     def hashed(self, path: RelPath, signature: Signature, sha256: str, now: Millis) -> None:
         """Keep a content identity, if the file is still as it was hashed."""
-        self.hashing = None
+        self.reading.ended(path)
         file = self.files.get(path)
         if file is None or file.tracker is None or file.tracker.signature != signature:
             return
         file.content, file.is_known = (signature, sha256), False
         self._settle(file, now)
+        self._plan(file)
 
     def recheck(self, path: RelPath, now: Millis) -> None:
         """A file turned out to have changed, vanished or be unreadable: it goes through the gate again."""
-        self.hashing = None if self.hashing == path else self.hashing
+        self.reading.ended(path)
         if file := self.files.get(path):
             self._reopen(file, now)
             file.tracker, file.verdict = None, None
+            self._plan(file)
         self._sweep_at = min(self._sweep_at, now)
 
     def unreadable(self, path: RelPath, signature: Signature, why: str, now: Millis) -> None:
@@ -191,9 +175,10 @@ class Folder:
         """When the next scan is due."""
         if not self.is_ok:
             return self._sweep_at
-        looks = min((self.files[path].next_look_at for path in self._open), default=self._sweep_at)
-        quiet_at = self.index.quiet_at(self._gate.settle_ms, now)
-        return min(self._sweep_at, looks, quiet_at or self._sweep_at)
+        times = [self._sweep_at, self._looks.first_at(), self.index.quiet_at(self._gate.settle_ms, now)]
+        if self._round or self._is_round_wanted:
+            times.append((self.last_scan_at or 0) + HINT_PAUSE_MS)
+        return min(at for at in times if at is not None)
 
     def scan(self, now: Millis, notes: Iterable[RelPath], watched: Iterable[RelPath]) -> Scan:
         """Return the scan that is due: names if their time has come, and the files whose next look has.
@@ -203,27 +188,17 @@ class Folder:
         is_sweep = now >= self._sweep_at or not self.is_ok
         if not self.is_ok:
             return Scan(self.policy.name, is_sweep=True)
-        due = sorted((self._look_at(self.files[path], now), path) for path in self._open)
-        paths = [path for at, path in due if at <= now][:LOOKS_PER_SCAN]
-        self._is_hinted = False
+        paths = self._due(now)
+        paths += self._some_watched(watched, is_sweep=is_sweep)
         if is_sweep:
-            chosen = set(paths)
-            paths += [path for path in watched if path in self.files and path not in chosen]
-            paths += [path for path in self._some_complete() if path not in chosen]
-        looks = tuple(dict.fromkeys(self._look(path) for path in paths))
+            paths += self._some_complete()
+        looks = tuple(self._look(path) for path in dict.fromkeys(paths))
         return Scan(self.policy.name, is_sweep, looks, tuple(notes) if is_sweep else ())
 
     def hash_wanted(self) -> Hash | None:
-        """Return the next file to identify; one at a time, begun at the first quiet look."""
-        if self.hashing is not None or not self.is_ok:
-            return None
-        for path in sorted(self._open):
-            file = self.files[path]
-            if not file.verdict or not file.verdict.may_hash or not file.tracker or not file.tracker.signature:
-                continue
-            if file.content is None or file.content[0] != file.tracker.signature:
-                return Hash(self.policy.name, path, file.tracker.signature)
-        return None
+        """Return the next file to identify, begun at the first quiet look."""
+        found = self.reading.next() if self.is_ok else None
+        return Hash(self.policy.name, *found) if found else None
 
     def has(self, job: Job) -> bool:
         """Say whether both sources of a job are complete, a pair, and still what they were when it was made."""
@@ -297,7 +272,7 @@ class Folder:
         if known := self.known.pop(path, None):
             file.content, file.is_known = known[:2], known[2]
         self.files[path] = file
-        self._open.add(path)
+        self._plan(file)
         self.index.add(path, now)
 
     def _observe(self, seen: Observation, now: Millis) -> None:
@@ -319,6 +294,15 @@ class Folder:
             file.since_at = now
             self.index.touch(file.path)
         self._settle(file, now)
+        self._plan(file)
+
+    def _plan(self, file: File) -> None:
+        """Say when a file is looked at next, and whether it is to be read: after each change of it."""
+        if file.source is None:
+            self._looks.put(file.path, file.next_look_at)
+        else:
+            self._looks.drop(file.path)
+        self.reading.want(file.path, file.unread_signature)
 
     def _settle(self, file: File, now: Millis) -> None:
         """A file that is complete and identified is a source; one that a ledger knows as it is needs no second gate."""
@@ -330,7 +314,6 @@ class Folder:
             return
         file.source = Source(file.path, signature, file.content[1])
         file.since_at = now
-        self._open.discard(file.path)
         if not file.is_known:
             self.identified.append(file.source)
         file.is_known = True
@@ -339,7 +322,6 @@ class Folder:
     def _reopen(self, file: File, now: Millis) -> None:
         file.source, file.since_at = None, now
         file.is_known = False
-        self._open.add(file.path)
         self.index.touch(file.path)
 
     def _count_missing(self, event: Scanned, *, was_away: bool) -> None:
@@ -359,7 +341,8 @@ class Folder:
         self.skipped.pop(path, None)
         if self.files.pop(path, None) is None:
             return
-        self._open.discard(path)
+        self._looks.drop(path)
+        self.reading.want(path, None)
         self.index.remove(path)
         self.forgotten.append(path)
 
@@ -377,10 +360,26 @@ class Folder:
         chosen, self._recheck = self._recheck[:count], self._recheck[count:]
         return (path for path in chosen if path in self.files)
 
-    def _look_at(self, file: File, now: Millis) -> Millis:
-        """When a file is looked at next: a hint may be its writer's last word, so then it is now."""
-        is_fresh = file.tracker is not None and now - file.tracker.seen_at < completeness.MIN_STEP_MS
-        return now if self._is_hinted and not is_fresh else file.next_look_at
+    def _due(self, now: Millis) -> list[RelPath]:
+        """Return the files whose look is due; a hint may be the last word of any file's writer, so then all are."""
+        if not self._is_hinted:
+            return self._looks.due(now, LOOKS_PER_SCAN)
+        self._is_hinted = False
+        stale = (path for path in self._looks if not self._is_fresh(self.files[path], now))
+        return self._looks.soonest(LOOKS_PER_SCAN, stale)
+
+    def _is_fresh(self, file: File, now: Millis) -> bool:
+        """Whether it was looked at just now, and its next look is not due."""
+        is_just_seen = file.tracker is not None and now - file.tracker.seen_at < completeness.MIN_STEP_MS
+        return is_just_seen and file.next_look_at > now
+
+    def _some_watched(self, watched: Iterable[RelPath], *, is_sweep: bool) -> list[RelPath]:
+        """Return a share of the files of open jobs: a sweep has all of them looked at, and begins at once if it may."""
+        self._is_round_wanted |= is_sweep
+        if not self._round and self._is_round_wanted:
+            self._round, self._is_round_wanted = list(watched), False
+        chosen, self._round = self._round[:WATCHED_PER_SCAN], self._round[WATCHED_PER_SCAN:]
+        return [path for path in chosen if path in self.files]
 
     def _look(self, path: RelPath) -> Look:
         file = self.files[path]

@@ -84,6 +84,13 @@ def removed(world: World, action: RemoveFiles) -> None:
     world.is_notes_due = True
 
 
+def to_look_for(world: World, root: str) -> Iterator[RelPath]:
+    """Yield where a root's notes lie; a receipt that is missing asks for nothing."""
+    for (its_root, _), note in world.notes.items():
+        if its_root == root and note.kind != RECEIPT and note.digest != UNWRITTEN:
+            yield from note.paths
+
+
 def deleted_by_hand(world: World, folder: Folder) -> list[Job]:
     """Return the jobs whose note a person deleted: they are asked for again."""
     jobs = []

@@ -5,9 +5,11 @@ After a crash the same plan is derived again from the ledger and the disk; recov
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from chamelaion_watch.core import gate, naming, notebook, spooling, twins
+from chamelaion_watch.core import gate, naming, notebook, spooling, turns, twins
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.lifecycle import NO_TROUBLE, Step
 from chamelaion_watch.core.messages import (
@@ -75,15 +77,6 @@ def plan(world: World) -> Plan:
     return made
 
 
-def waiting_reason(world: World, job: Job) -> tuple[str, Millis | None]:
-    """Say why a queued job is not being submitted now, in words, and until when if that is known."""
-    folder = world.folders.get(job.root)
-    for reason, until in _reasons(world, folder, job):
-        if reason:
-            return reason, until
-    return "next in the queue", None
-
-
 # -- roots and files ----------------------------------------------------------------------------------
 
 
@@ -100,10 +93,13 @@ def _scan(world: World, folder: Folder, made: Plan) -> None:
     if due_at > world.now:
         made.at(due_at)
         return
-    there = [note for (root, _), note in world.notes.items() if root == name and note.digest != notebook.UNWRITTEN]
-    notes = [path for note in there for path in note.paths]
-    watched = {source.path for job in world.book.open() if job.root == name for source in (job.video, job.audio)}
-    made.actions.append(folder.scan(world.now, notes, sorted(watched)))
+    made.actions.append(folder.scan(world.now, notebook.to_look_for(world, name), _watched(world, name)))
+
+
+def _watched(world: World, root: str) -> Iterator[RelPath]:
+    """Yield the files of a root's open jobs, each once."""
+    jobs = (job for job in world.book.open() if job.root == root)
+    yield from sorted({source.path for job in jobs for source in (job.video, job.audio)})
 
 
 def _claim_root(world: World, folder: Folder, made: Plan) -> None:
@@ -133,11 +129,14 @@ def _clean(world: World, folder: Folder, made: Plan) -> None:
 
 def _hash(world: World, made: Plan) -> None:
     room = HASHES - world.count_running(Hash)
-    for folder in world.folders.values():
-        if room > 0 and (action := folder.hash_wanted()):
-            folder.hashing = action.path
+    in_turn = deque(world.folders.values())
+    while room > 0 and in_turn:
+        folder = in_turn.popleft()
+        if action := folder.hash_wanted():
+            folder.reading.begun(action.path, action.signature)
             made.actions.append(action)
             room -= 1
+            in_turn.append(folder)
 
 
 # -- jobs ---------------------------------------------------------------------------------------------
@@ -146,15 +145,18 @@ def _hash(world: World, made: Plan) -> None:
 def _probe(world: World, made: Plan) -> None:
     """Queued jobs are probed at once, not when their turn comes: an editor hears of a silent track in seconds."""
     room = PROBES - world.count_running(Probe)
-    for job in world.book.of(JobState.QUEUED):
+    for job_id in list(world.book.queue.unprobed) if room > 0 else ():
+        if job_id in world.checked:
+            del world.book.queue.unprobed[job_id]
+            continue
+        job = world.book.jobs[job_id]
+        folder = world.folders.get(job.root)
+        if folder is None or not folder.is_ok or not folder.has(job) or world.is_running(Probe, job_id):
+            continue
+        made.actions.append(Probe(job))
+        room -= 1
         if room <= 0:
             return
-        folder = world.folders.get(job.root)
-        if job.id in world.checked or folder is None or not folder.is_ok or not folder.has(job):
-            continue
-        if not world.is_running(Probe, job.id):
-            made.actions.append(Probe(job))
-            room -= 1
 
 
 def _look_up(world: World, made: Plan) -> None:
@@ -162,8 +164,10 @@ def _look_up(world: World, made: Plan) -> None:
     room = LOOK_UPS - world.count_running(LookUp)
     may_at = gate.request_at(world.gate, world.now)
     for job in _to_look_up(world):
-        due_at = max(job.next_at or 0, may_at or 0)
-        if may_at is None or room <= 0 or world.is_running((LookUp, Submit, Probe), job.id):
+        if may_at is None or room <= 0:
+            return
+        due_at = max(job.next_at or 0, may_at)
+        if world.is_running((LookUp, Submit, Probe), job.id):
             continue
         if due_at > world.now:
             made.at(due_at)
@@ -172,10 +176,10 @@ def _look_up(world: World, made: Plan) -> None:
         room -= 1
 
 
-def _to_look_up(world: World) -> list[Job]:
-    doubtful = world.book.of(JobState.SUBMITTING, JobState.RENDERING, JobState.RENDERED)
-    queued = [job for job in world.book.of(JobState.QUEUED) if job.must_look_up and job.id in world.checked]
-    return [job for job in doubtful if job.doubt_at is not None] + queued
+def _to_look_up(world: World) -> Iterator[Job]:
+    sent = world.book.of(JobState.SUBMITTING, JobState.RENDERING, JobState.RENDERED)
+    yield from [job for job in sent if job.doubt_at is not None]
+    yield from [world.book.jobs[job_id] for job_id in world.book.queue.unasked if job_id in world.checked]
 
 
 def _poll(world: World, made: Plan) -> None:
@@ -209,12 +213,13 @@ def _deliver(world: World, made: Plan) -> None:
         if folder is None or not folder.is_ok or job.doubt_at is not None or asks_from is None:
             continue
         due_at = max(job.next_at or 0, asks_from)
-        output = output_of(world, folder, job)
         if due_at > world.now:
             made.at(due_at)
-        elif room > 0 and not _is_being_fetched(world, made, job) and not _is_in_use(world, made, job, output):
-            made.actions.append(Deliver(job, output, twins.copies(world, job), spooled))
-            room -= 1
+        elif room > 0 and not _is_being_fetched(world, made, job):
+            output = output_of(world, folder, job)
+            if not _is_in_use(world, made, job, output):
+                made.actions.append(Deliver(job, output, twins.copies(world, job), spooled))
+                room -= 1
 
 
 def _is_being_fetched(world: World, made: Plan, job: Job) -> bool:
@@ -243,13 +248,14 @@ def _root_of(action: RemoveFiles | Deliver) -> str:
 
 
 def _submit(world: World, made: Plan) -> None:
+    made.at(turns.next_try_at(world))
     while True:
-        if world.pause or _daily_limit_reached(world):
+        if world.pause or turns.is_daily_limit_reached(world):
             return
         if world.count_running(Submit) + sum(isinstance(a, Submit) for a in made.actions) >= world.policy.uploads:
             return
         at = gate.submit_at(world.gate, world.now, world.in_flight(), world.policy)
-        job = _next_job(world, made)
+        job = None if at is None else turns.next_job(world)
         if job is None or at is None:
             return
         if at > world.now:
@@ -263,68 +269,6 @@ def _claim(world: World, job: Job) -> Submit:
     until = world.now + SEND_WINDOW_MS
     job = world.step(job, Step.CLAIM, sent_at=world.now, sent_until=until, tries=job.tries, **NO_TROUBLE)
     return Submit(job, world.now)
-
-
-def _next_job(world: World, made: Plan) -> Job | None:
-    """The most urgent job that may go, oldest first; a canary is the smallest, for it may be for nothing."""
-    ready = []
-    for job in world.book.of(JobState.QUEUED):
-        if _own_reason(world, world.folders.get(job.root), job)[0]:
-            made.at(job.next_at if job.next_at and job.next_at > world.now else None)
-        else:
-            ready.append(job)
-    if gate.needs_canary(world.gate):
-        return min(ready, key=lambda job: (job.video.signature.size + job.audio.signature.size, job.id), default=None)
-    return min(ready, key=lambda job: (-job.priority, job.id), default=None)
-
-
-def _reasons(world: World, folder: Folder | None, job: Job) -> list[tuple[str, Millis | None]]:
-    pause = world.pause
-    return [
-        _own_reason(world, folder, job),
-        (f"paused by a person{': ' + pause.reason if pause.reason else ''}", pause.until_at) if pause else ("", None),
-        (f"today's limit of {world.policy.max_jobs_per_day} jobs is reached", None)
-        if _daily_limit_reached(world)
-        else ("", None),
-        (f"the account is {world.gate.state}: {world.gate.reason}", world.gate.until_at)
-        if not world.gate.is_open
-        else ("", None),
-        (f"{world.in_flight()} jobs are in flight, the limit is {gate.in_flight_limit(world.gate, world.policy)}", None)
-        if world.in_flight() >= gate.in_flight_limit(world.gate, world.policy)
-        else ("", None),
-    ]
-
-
-def _own_reason(world: World, folder: Folder | None, job: Job) -> tuple[str, Millis | None]:  # noqa: C901 - a list
-    """Why this very job may not go yet, whatever the account says; "" if it may."""
-    if folder is None:
-        return "its folder is not in the configuration any more", None
-    if world.only is not None and (job.root, job.key) not in world.only:
-        return "it came after this run had begun", None
-    if not folder.is_ok:
-        return f"its folder is {folder.state}: {folder.reason}", None
-    if folder.write_trouble is not None:
-        return f"its folder is {folder.write_trouble[0]}: {folder.write_trouble[1]}", folder.write_again_at
-    if folder.is_paused:
-        return f"its folder is paused{': ' + folder.pause_reason if folder.pause_reason else ''}", folder.paused_until
-    if not folder.has(job):
-        return "its sources are being checked", None
-    if job.id not in world.checked:
-        return "its sources are being probed", None
-    if job.must_look_up:
-        return "the service is asked whether it has it already", job.next_at
-    if job.next_at is not None and job.next_at > world.now:
-        return f"it failed {job.tries} times and is tried again", job.next_at
-    if twin := twins.active(world, job):
-        return f"the same content is job {twin.id} ({twin.state}): its result will be taken", None
-    return "", None
-
-
-def _daily_limit_reached(world: World) -> bool:
-    limit = world.policy.max_jobs_per_day
-    if limit is None:
-        return False
-    return world.accepted_today() + len(world.book.by_state[JobState.SUBMITTING]) >= limit
 
 
 # -- the account, notes, pauses -----------------------------------------------------------------------

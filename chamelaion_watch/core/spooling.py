@@ -35,7 +35,7 @@ def to_spool(world: World) -> tuple[SpoolResult | None, Millis | None]:
 
 def to_forget(world: World) -> Unspool | None:
     """Return what to remove: results that are in their place, or that nobody wants any more."""
-    if world.is_running(Unspool):
+    if not world.spooled or world.is_running(Unspool):
         return None
     awaited = {job.reference_id for job in world.book.of(JobState.RENDERED)}
     over = tuple(sorted(world.spooled.keys() - awaited))

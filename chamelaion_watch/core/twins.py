@@ -27,8 +27,9 @@ def active(world: World, job: Job) -> Job | None:
 
 def follow(world: World) -> None:
     """The same pair dropped again costs nothing: it shares the fate of the run that was paid for."""
-    for job in world.book.of(JobState.QUEUED):
-        if job.id not in world.checked or job.sent_at is not None:
+    for job_id in list(world.book.queue.twinned):
+        job = world.job(job_id, JobState.QUEUED)
+        if job is None or job_id not in world.checked or job.sent_at is not None:
             continue
         for twin in world.book.twins(job):
             if _follow(world, job, twin):

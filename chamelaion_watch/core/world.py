@@ -7,11 +7,12 @@ Plain state and the few ways to change it; the decisions are in `intake`, `submi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chamelaion_watch.core import lifecycle
+from chamelaion_watch.core.book import Book
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.lifecycle import FINAL, NEEDS_A_PERSON, Step
@@ -52,52 +53,6 @@ class Said:
     job_id: int | None = None
     root: str | None = None
     is_warning: bool = False
-
-
-@dataclass(slots=True)
-class Book:
-    """All jobs of the ledger, by id, by pair, by the run that they stand for, by content."""
-
-    jobs: dict[int, Job] = field(default_factory=dict)
-    latest: dict[tuple[str, RelPath], int] = field(default_factory=dict)
-    by_reference: dict[str, set[int]] = field(default_factory=dict)
-    by_content: dict[tuple[str, str], set[int]] = field(default_factory=dict)
-    by_state: dict[JobState, dict[int, None]] = field(default_factory=lambda: {state: {} for state in JobState})
-
-    def put(self, job: Job) -> None:
-        """Take in a new or changed job."""
-        if old := self.jobs.get(job.id):
-            self._unlink(old)
-        self.jobs[job.id] = job
-        self.by_state[job.state][job.id] = None
-        self.by_reference.setdefault(job.reference_id, set()).add(job.id)
-        self.by_content.setdefault((job.video.sha256, job.audio.sha256), set()).add(job.id)
-        pair = (job.root, job.key)
-        self.latest[pair] = max(job.id, self.latest.get(pair, 0))
-
-    def _unlink(self, job: Job) -> None:
-        self.by_state[job.state].pop(job.id, None)
-        self.by_reference[job.reference_id].discard(job.id)
-        self.by_content[job.video.sha256, job.audio.sha256].discard(job.id)
-
-    def of(self, *states: JobState) -> list[Job]:
-        return [self.jobs[job_id] for state in states for job_id in self.by_state[state]]
-
-    def newest(self, root: str, key: RelPath) -> Job | None:
-        job_id = self.latest.get((root, key))
-        return None if job_id is None else self.jobs[job_id]
-
-    def twins(self, job: Job) -> Iterator[Job]:
-        """Yield the other jobs that stand for the same paid run."""
-        ids = self.by_reference.get(job.reference_id, set())
-        return (self.jobs[job_id] for job_id in sorted(ids) if job_id != job.id)
-
-    def same_content(self, video_sha256: str, audio_sha256: str) -> list[Job]:
-        ids = self.by_content.get((video_sha256, audio_sha256), set())
-        return [self.jobs[job_id] for job_id in sorted(ids)]
-
-    def open(self) -> list[Job]:
-        return [job for state in JobState if state not in FINAL for job in self.of(state)]
 
 
 @dataclass(slots=True)

@@ -17,8 +17,8 @@ from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.messages import Action, Event, Hint, Spooled, StopAsked
 from chamelaion_watch.core.model import Job, JobState, Millis, RelPath, RootState
 from chamelaion_watch.core.pairing import PairingRules
-from chamelaion_watch.core.planner import waiting_reason
 from chamelaion_watch.core.policy import FolderPolicy, Policy
+from chamelaion_watch.core.turns import waiting_reason
 from chamelaion_watch.daemon import STOP_WITHIN_MS, Daemon
 from chamelaion_watch.edges.ledger.sqlite import SqliteLedger
 from chamelaion_watch.restore import restore

@@ -127,7 +127,7 @@ MUTANTS = (
     Mutant(
         "one_sender ignored",
         "two pairs with one content are both sent: neither the plan nor the ledger stands in the way",
-        "core/planner.py",
+        "core/turns.py",
         "    if twin := twins.active(world, job):\n",
         "    if (twin := twins.active(world, job)) and not job.id:\n",
         also=(("edges/ledger/schema.py", "CREATE UNIQUE INDEX one_sender", "CREATE INDEX one_sender"),),

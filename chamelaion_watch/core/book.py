@@ -1,0 +1,142 @@
+"""All jobs of the ledger, found by what is asked of them; and the queue, in the order in which it is sent."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from chamelaion_watch.core.lifecycle import FINAL
+from chamelaion_watch.core.model import Job, JobState, RelPath
+
+Key = TypeVar("Key")
+
+
+@dataclass(slots=True)
+class Queue:
+    """The queued jobs, and those of them that need something first: a tick must not ask each of thousands."""
+
+    unprobed: dict[int, None] = field(default_factory=dict)  # perhaps: who finds one that is probed takes it out
+    unasked: dict[int, None] = field(default_factory=dict)  # the service is to be asked whether it has it already
+    delayed: dict[int, None] = field(default_factory=dict)  # tried again later
+    twinned: dict[int, None] = field(default_factory=dict)  # other rows stand for the same run
+    _order: list[tuple[int, int]] = field(default_factory=list)
+    _places: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def put(self, job: Job) -> None:
+        """Take in a queued job, or what changed about it."""
+        place = (-job.priority, job.id)
+        if self._places.get(job.id) != place:
+            self._leave(job.id)
+            insort(self._order, place)
+            self._places[job.id] = place
+        self.unprobed[job.id] = None
+        _mark(self.unasked, job.id, job.must_look_up)
+        _mark(self.delayed, job.id, job.next_at is not None)
+
+    def drop(self, job_id: int) -> None:
+        """Let go of a job that is queued no more."""
+        self._leave(job_id)
+        for ids in (self.unprobed, self.unasked, self.delayed, self.twinned):
+            ids.pop(job_id, None)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the most urgent first, the oldest first."""
+        return (job_id for _, job_id in self._order)
+
+    def _leave(self, job_id: int) -> None:
+        if (place := self._places.pop(job_id, None)) is not None:
+            del self._order[bisect_left(self._order, place)]
+
+
+@dataclass(slots=True)
+class Book:
+    """All jobs of the ledger, by id, by pair, by the run that they stand for, by content."""
+
+    jobs: dict[int, Job] = field(default_factory=dict)
+    queue: Queue = field(default_factory=Queue)
+    latest: dict[tuple[str, RelPath], int] = field(default_factory=dict)
+    by_state: dict[JobState, dict[int, None]] = field(default_factory=lambda: {state: {} for state in JobState})
+    _by_reference: dict[str, tuple[int, ...]] = field(default_factory=dict)  # ids in order
+    _by_content: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+
+    def put(self, job: Job) -> None:
+        """Take in a new or changed job."""
+        old = self.jobs.get(job.id)
+        if old is not None:
+            self.by_state[old.state].pop(job.id)
+        self.jobs[job.id] = job
+        self.by_state[job.state][job.id] = None
+        pair = (job.root, job.key)
+        self.latest[pair] = max(job.id, self.latest.get(pair, 0))
+        if old is None or _identity(old) != _identity(job):
+            self._relink(old, job)
+        if job.state is JobState.QUEUED:
+            self.queue.put(job)
+        elif old is not None and old.state is JobState.QUEUED:
+            self.queue.drop(job.id)
+        self._mark_twins(job.reference_id)
+
+    def of(self, *states: JobState) -> list[Job]:
+        return [self.jobs[job_id] for state in states for job_id in self.by_state[state]]
+
+    def queued(self) -> Iterator[Job]:
+        """Yield the queue, the most urgent and oldest first."""
+        return (self.jobs[job_id] for job_id in self.queue)
+
+    def newest(self, root: str, key: RelPath) -> Job | None:
+        job_id = self.latest.get((root, key))
+        return None if job_id is None else self.jobs[job_id]
+
+    def twins(self, job: Job) -> list[Job]:
+        """Return the other jobs that stand for the same paid run."""
+        ids = self._by_reference.get(job.reference_id, ())
+        return [self.jobs[job_id] for job_id in ids if job_id != job.id]
+
+    def same_content(self, video_sha256: str, audio_sha256: str) -> list[Job]:
+        return [self.jobs[job_id] for job_id in self._by_content.get((video_sha256, audio_sha256), ())]
+
+    def open(self) -> list[Job]:
+        return [job for state in JobState if state not in FINAL for job in self.of(state)]
+
+    def _relink(self, old: Job | None, job: Job) -> None:
+        if old is not None:
+            _remove(self._by_reference, old.reference_id, job.id)
+            _remove(self._by_content, _content(old), job.id)
+            self._mark_twins(old.reference_id)
+        _add(self._by_reference, job.reference_id, job.id)
+        _add(self._by_content, _content(job), job.id)
+
+    def _mark_twins(self, reference_id: str) -> None:
+        ids = self._by_reference.get(reference_id, ())
+        for job_id in ids:
+            is_queued = self.jobs[job_id].state is JobState.QUEUED
+            _mark(self.queue.twinned, job_id, is_queued and len(ids) > 1)
+
+
+def _content(job: Job) -> tuple[str, str]:
+    return job.video.sha256, job.audio.sha256
+
+
+def _identity(job: Job) -> tuple[str, tuple[str, str]]:
+    return job.reference_id, _content(job)
+
+
+def _mark(ids: dict[int, None], job_id: int, is_one: bool) -> None:
+    if is_one:
+        ids[job_id] = None
+    else:
+        ids.pop(job_id, None)
+
+
+def _add(index: dict[Key, tuple[int, ...]], key: Key, job_id: int) -> None:
+    index[key] = tuple(sorted((*index.get(key, ()), job_id)))
+
+
+def _remove(index: dict[Key, tuple[int, ...]], key: Key, job_id: int) -> None:
+    left = tuple(other for other in index[key] if other != job_id)
+    if left:
+        index[key] = left
+    else:
+        del index[key]
