@@ -1,0 +1,67 @@
+"""Run benchmarks and write the table; see the package."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import pkgutil
+import shutil
+import tempfile
+from pathlib import Path
+
+import tests.bench
+from tests.bench import table
+from tests.bench.table import Bench, Run
+
+ORDER = (
+    *("upload", "download", "rate", "polling", "herd", "idle", "reaction", "start", "slow_share", "growth"),
+)  # as in the table; others follow
+
+
+def benches() -> dict[str, Bench]:
+    """Every module of this package with a BENCH, by name."""
+    names = [module.name for module in pkgutil.iter_modules(tests.bench.__path__) if module.name != "__main__"]
+    found = {name: getattr(importlib.import_module(f"tests.bench.{name}"), "BENCH", None) for name in names}
+    by_name = {name: bench for name, bench in found.items() if isinstance(bench, Bench)}
+    return dict(sorted(by_name.items(), key=lambda item: (ORDER.index(item[0]) if item[0] in ORDER else 99, item[0])))
+
+
+def measure(name: str, bench: Bench, runs: int, place: Path | None) -> None:
+    """Run one benchmark so often, each time in an empty folder, and keep what it measured."""
+    done: list[Run] = []
+    print(f"{name}: {bench.title}", flush=True)
+    for number in range(1, runs + 1):
+        folder = Path(tempfile.mkdtemp(prefix=f"lipsync-bench-{name}-", dir=place))
+        try:
+            gc.collect()
+            done.append(bench.run(folder))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        told = ", ".join(f"{key} {value:.4g}" for key, value in sorted(done[-1].items()))
+        print(f"  {number}: {told}", flush=True)
+    table.keep(name, bench, done)
+    print("\n".join(table.lines_of(bench, done)), flush=True)
+
+
+def main() -> None:
+    known = benches()
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=(tests.bench.__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all, or some of: {', '.join(known)}")
+    parser.add_argument("--runs", type=int, help="interleaved runs of each; its own number (at least 5) if not given")
+    parser.add_argument("--place", type=Path, help="a folder on a local disk for what is written; else the system's")
+    parser.add_argument("--table", action="store_true", help="only write the table anew")
+    wanted = parser.parse_args()
+    if unknown := set(wanted.names) - known.keys():
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    if not wanted.table:
+        for name in wanted.names or known:
+            measure(name, known[name], wanted.runs or known[name].runs, wanted.place)
+    table.write_table(known)
+    print(f"written: {table.TABLE.relative_to(table.ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
