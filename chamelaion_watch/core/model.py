@@ -188,6 +188,7 @@ class Unpaired:
 class Pairing:
     pairs: tuple[Pair, ...] = ()
     unpaired: tuple[Unpaired, ...] = ()
+    is_by_quiet: bool = field(default=False, compare=False)  # a folder's being quiet had a say, beside the names
 
 
 # -- jobs ---------------------------------------------------------------------------------------------

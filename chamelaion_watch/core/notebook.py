@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from chamelaion_watch.core import naming, notes
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.messages import RemoveFiles, WriteNote
-from chamelaion_watch.core.model import Job, JobState, Pair, PairState, RelPath, Unpaired
+from chamelaion_watch.core.model import Job, JobState, Pair, RelPath, Unpaired
 from chamelaion_watch.core.naming import Ours
 from chamelaion_watch.core.pairindex import RESTLESS
 from chamelaion_watch.core.target import local_date, output_of
@@ -154,9 +154,8 @@ def _about_job(world: World, folder: Folder, job: Job) -> WriteNote:
 def _ambiguous(folder: Folder) -> list[list[Unpaired]]:
     """Group the files that only a person can sort out, each group once, when all of it has arrived."""
     groups: dict[RelPath, list[Unpaired]] = {}
-    for item in folder.unpaired.values():
-        if item.state is PairState.ATTENTION:
-            groups.setdefault(min(item.path, *item.candidates, item.path), []).append(item)
+    for item in folder.index.disputed.values():
+        groups.setdefault(min(item.path, *item.candidates, item.path), []).append(item)
     return [
         sorted(items, key=lambda item: item.path)
         for _, items in sorted(groups.items())

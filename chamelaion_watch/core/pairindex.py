@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from chamelaion_watch.core.model import FileState, Millis, Pair, Pairing, RelPath, Unpaired
+from chamelaion_watch.core.model import FileState, Millis, Pair, Pairing, PairState, RelPath, Unpaired
 from chamelaion_watch.core.pairing import pair_up, scope_of
 from chamelaion_watch.core.policy import FolderPolicy
 
@@ -20,6 +20,7 @@ class PairIndex:
     policy: FolderPolicy
     pairs: dict[RelPath, Pair] = field(default_factory=dict)
     unpaired: dict[RelPath, Unpaired] = field(default_factory=dict)
+    disputed: dict[RelPath, Unpaired] = field(default_factory=dict)  # those of them that only a person can sort out
     unpaired_since: dict[RelPath, Millis] = field(default_factory=dict)
     ready: dict[RelPath, None] = field(default_factory=dict)  # pairs to evaluate
     gone: dict[RelPath, None] = field(default_factory=dict)  # pairs that are no more
@@ -28,6 +29,7 @@ class PairIndex:
     _scopes: dict[RelPath, set[RelPath]] = field(default_factory=dict)
     _dirty: set[RelPath] = field(default_factory=set)
     _awaiting: set[RelPath] = field(default_factory=set)  # scopes with a folder that must be quiet before it pairs
+    _by_quiet: set[RelPath] = field(default_factory=set)  # scopes whose pairs change with a folder's quiet
     _arrived_at: dict[RelPath, Millis] = field(default_factory=dict)  # by folder
 
     def add(self, path: RelPath, now: Millis) -> None:
@@ -42,7 +44,8 @@ class PairIndex:
 
     def touch(self, path: RelPath) -> None:
         """The state of a file changed: its pairs are to be looked at, and its folder may have become quiet."""
-        self._dirty.add(scope_of(path))
+        if (scope := scope_of(path)) in self._by_quiet:
+            self._dirty.add(scope)
         self.ready.update(dict.fromkeys(self._keys_of.get(path, ())))
 
     def keys_at_rest(self) -> set[RelPath]:
@@ -68,6 +71,7 @@ class PairIndex:
             self._pairings[scope] = pairing
             is_awaiting = any(item.code == AWAITING_QUIET for item in pairing.unpaired)
             (self._awaiting.add if is_awaiting else self._awaiting.discard)(scope)
+            (self._by_quiet.add if pairing.is_by_quiet else self._by_quiet.discard)(scope)
             if not names:
                 self._scopes.pop(scope, None)
                 self._pairings.pop(scope, None)
@@ -90,8 +94,11 @@ class PairIndex:
         self._replace_pairs(old.pairs, new.pairs)
         for item in old.unpaired:
             self.unpaired.pop(item.path, None)
+            self.disputed.pop(item.path, None)
         for item in new.unpaired:
             self.unpaired[item.path] = item
+            if item.state is PairState.ATTENTION:
+                self.disputed[item.path] = item
             self.unpaired_since.setdefault(item.path, now)
         for item in old.unpaired:
             if item.path not in self.unpaired:

@@ -60,6 +60,7 @@ def pair_up(files: Collection[RelPath], rules: PairingRules, *, quiet_folders: C
     return Pairing(
         tuple(sorted(pairs, key=lambda pair: (pair.key, pair.audio))),
         tuple(sorted(unpaired.values(), key=lambda found: found.path)),
+        is_by_quiet=jobs.is_any,
     )
 
 
@@ -164,6 +165,7 @@ class _JobFolders:
     ) -> None:
         self.claims: list[_Claim] = []
         self.unpaired: list[Unpaired] = []
+        self.is_any = False
         self._rules = rules
         claimed = {claim.audio.path for claim in claims}
         wanted = {video.path for claim in claims for video in claim.videos}
@@ -173,6 +175,7 @@ class _JobFolders:
             audios = [file for file in files if not file.is_video and file.path not in claimed]
             if not folder or len(videos) != 1 or not audios or _is_one_of_two_sides(folder, sides):
                 continue
+            self.is_any = True
             self._judge(videos[0], audios, has_match=videos[0].path in wanted, is_quiet=folder in quiet)
 
     def _judge(self, video: _File, audios: list[_File], *, has_match: bool, is_quiet: bool) -> None:
