@@ -13,7 +13,7 @@ from dataclasses import replace
 from loguru import logger
 
 from chamelaion_watch.core.errors import OutputProblem, RootProblem
-from chamelaion_watch.core.ignore import IgnoreRules, temp_sibling
+from chamelaion_watch.core.ignore import IgnoreRules, partial_copies
 from chamelaion_watch.core.messages import RootFacts, Scan, Scanned, WriteNote
 from chamelaion_watch.core.model import Millis, RelPath, RootState, Signature, Source
 from chamelaion_watch.core.naming import is_temp
@@ -144,7 +144,7 @@ class RootWork:
                 self.path,
                 ScanRules(self.policy.recursive, wants, lambda name: ignore.why_folder_ignored(name) is None),
                 clock=monotonic_s,
-                find_temp_sibling=temp_sibling,
+                find_partial_copies=partial_copies,
                 has_leases=not facts.is_network,
             )
         return self._tree

@@ -33,8 +33,8 @@ class Clock:
         return self.now
 
 
-def find_part(name: str, names: Collection[str]) -> str | None:
-    return f"{name}.part" if f"{name}.part" in names else None
+def find_parts(names: Collection[str]) -> dict[str, str]:
+    return {name.removesuffix(".part"): name for name in names if name.endswith(".part")}
 
 
 def rules(*, recursive: bool = True) -> ScanRules:
@@ -56,7 +56,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def tree(root: Path, clock: Clock) -> Tree:
-    return Tree(str(root), rules(), clock=clock, find_temp_sibling=find_part)
+    return Tree(str(root), rules(), clock=clock, find_partial_copies=find_parts)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_second_sweep_reports_only_what_changed(root: Path, tree: Tree) -> Non
 def test_a_root_that_is_not_recursive_ignores_folders(root: Path, clock: Clock) -> None:
     put(root / "a.mp4")
     put(root / "b" / "b.mp4")
-    tree = Tree(str(root), rules(recursive=False), clock=clock, find_temp_sibling=find_part)
+    tree = Tree(str(root), rules(recursive=False), clock=clock, find_partial_copies=find_parts)
     assert tree.sweep().appeared == ("a.mp4",)
 
 
@@ -142,7 +142,7 @@ def counting_tree(root: Path, clock: Clock) -> tuple[Tree, list[str]]:
         asked.append(name)
         return False  # what was wanted once is not asked for again
 
-    return Tree(str(root), ScanRules(True, wants, lambda _: True), clock=clock, find_temp_sibling=find_part), asked
+    return Tree(str(root), ScanRules(True, wants, lambda _: True), clock=clock, find_partial_copies=find_parts), asked
 
 
 def test_a_quiet_folder_is_not_listed_again_once_it_is_trusted(root: Path, clock: Clock) -> None:
@@ -297,7 +297,7 @@ from chamelaion_watch.edges.disk import ScanRules, Tree
 root = sys.argv[1]
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 tree = Tree(root, ScanRules(True, lambda n: n.endswith(".mp4"), lambda n: True), clock=lambda: 0.0,
-            find_temp_sibling=lambda n, ns: None)
+            find_partial_copies=lambda ns: {})
 def sweep(tag):
     s = tree.sweep()
     print(tag, s.appeared, s.vanished, [p for p, _ in s.skipped], s.is_complete)
@@ -368,7 +368,7 @@ def test_a_root_that_may_not_be_read_is_denied(open_root: Path) -> None:
         open_root,
         """
 from chamelaion_watch.core.errors import RootProblem
-tree = Tree(root + "/private", ScanRules(True, len, len), clock=lambda: 0.0, find_temp_sibling=lambda n, ns: None)
+tree = Tree(root + "/private", ScanRules(True, len, len), clock=lambda: 0.0, find_partial_copies=lambda ns: {})
 try: tree.sweep()
 except RootProblem as problem: print(problem.code)
 """,
@@ -415,7 +415,7 @@ def test_threat_26_a_share_that_goes_while_it_is_listed_makes_nothing_vanish(sha
         str(root),
         ScanRules(True, lambda name: name.endswith(".mp4"), enters),
         clock=lambda: 0.0,
-        find_temp_sibling=lambda _, __: None,
+        find_partial_copies=lambda _: {},
     )
     put(root / "a" / "a.mp4")
     assert tree.sweep().files == 1
@@ -441,9 +441,7 @@ def test_threat_26_a_sweep_that_failed_loses_no_news(root: Path) -> None:
             root.rename(away)
         return name.endswith(".mp4")
 
-    tree = Tree(
-        str(root), ScanRules(True, wants, lambda _: True), clock=lambda: 0.0, find_temp_sibling=lambda _, __: None
-    )
+    tree = Tree(str(root), ScanRules(True, wants, lambda _: True), clock=lambda: 0.0, find_partial_copies=lambda _: {})
     with pytest.raises(RootProblem):
         tree.sweep()
     away.rename(root)
@@ -556,7 +554,7 @@ def test_a_looked_at_file_keeps_everything_but_its_access_time(root: Path, tree:
 def leasing(root: Path, clock: Clock, ignored_sigio: None) -> Tree:
     if not hasattr(__import__("fcntl"), "F_SETLEASE"):
         pytest.skip("no leases on this system")
-    return Tree(str(root), rules(), clock=clock, find_temp_sibling=find_part, has_leases=True)
+    return Tree(str(root), rules(), clock=clock, find_partial_copies=find_parts, has_leases=True)
 
 
 def writer_of(path: Path) -> subprocess.Popen[str]:
@@ -709,3 +707,21 @@ def test_threat_39_40_bad_utf8_and_long_names_are_hashed(root: Path, tree: Tree)
     name = os.fsdecode(b"\xff" * 200 + b".mp4")
     path = put(root / name)
     assert tree.sha256(name, signature(path)) == hashlib.sha256(b"content").hexdigest()
+
+
+# -- brief looks --------------------------------------------------------------------------------------
+
+
+def test_a_brief_look_says_what_changed_and_opens_nothing(root: Path, tree: Tree) -> None:
+    path = put(root / "a" / "a.mp4")
+    (root / "a" / "a.mp4.part").touch()
+    path.chmod(0)  # not even for us, if we are not root
+    seen = tree.look([Look("a/a.mp4", is_brief=True), Look("a/gone.mp4", is_brief=True), Look("a", is_brief=True)])
+    assert seen[0] == Observation("a/a.mp4", signature(path))
+    assert [one.trouble for one in seen] == [None, Trouble.GONE, Trouble.NOT_REGULAR]
+
+
+def test_a_brief_look_follows_no_link(root: Path, tree: Tree) -> None:
+    put(root.parent / "outside" / "x.mp4", b"secret")
+    (root / "x.mp4").symlink_to(root.parent / "outside" / "x.mp4")
+    assert tree.look([Look("x.mp4", is_brief=True)])[0].trouble is Trouble.NOT_REGULAR

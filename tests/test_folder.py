@@ -250,7 +250,7 @@ def test_each_sweep_looks_at_the_files_of_open_jobs_and_some_that_are_complete()
     action = made.scan(NOW + 120 * S_, ["n.txt"], ["s.mp4", "not there"])
     assert action.is_sweep
     assert [look.path for look in action.looks] == ["s.mp4", "s.wav"]
-    assert all(look.last is None for look in action.looks)
+    assert all(look.is_brief for look in action.looks)
     assert action.notes == ("n.txt",)
 
 

@@ -15,8 +15,8 @@ from chamelaion_watch.core.ignore import (
     FOLDER_GLOBS,
     OUR_GLOBS,
     glob_problem,
+    partial_copies,
     rules_for,
-    temp_sibling,
     why_folder_ignored,
     why_ignored,
 )
@@ -177,7 +177,7 @@ def test_a_hundred_thousand_names_are_checked_in_less_than_half_a_second() -> No
      "scene.mp4.ocTransferId123456.part"],
 )  # fmt: skip
 def test_threat_35_a_partial_copy_beside_a_file_is_found(sibling: str) -> None:
-    assert temp_sibling("scene.mp4", {"scene.mp4", "other.mp4", sibling}) == sibling
+    assert partial_copies({"scene.mp4", "other.mp4", sibling})["scene.mp4"] == sibling
 
 
 @pytest.mark.parametrize(
@@ -186,9 +186,9 @@ def test_threat_35_a_partial_copy_beside_a_file_is_found(sibling: str) -> None:
      ".scene.mp4.longer-than-six", "scene.mp4.wav", ".scene.mp4.Ab12C"],
 )  # fmt: skip
 def test_what_only_looks_like_a_partial_copy_is_none(other: str) -> None:
-    assert temp_sibling("scene.mp4", {"scene.mp4", other}) is None
+    assert "scene.mp4" not in partial_copies({"scene.mp4", other})
 
 
 def test_a_name_full_of_format_characters_is_only_a_name() -> None:
     name = "{0}{x}%s.mp4"
-    assert temp_sibling(name, {name, name + ".part"}) == name + ".part"
+    assert partial_copies({name, name + ".part"}) == {name: name + ".part"}

@@ -21,7 +21,7 @@ from chamelaion_watch.core import completeness
 from chamelaion_watch.core.completeness import GateRules, Tracker, Verdict
 from chamelaion_watch.core.errors import LedgerUnavailable, RootProblem
 from chamelaion_watch.core.folder import BACKLOG
-from chamelaion_watch.core.ignore import IgnoreRules, temp_sibling
+from chamelaion_watch.core.ignore import IgnoreRules, partial_copies
 from chamelaion_watch.core.lifecycle import NEEDS_A_PERSON
 from chamelaion_watch.core.model import (
     FileState,
@@ -127,7 +127,7 @@ class Eyes:
             policy.path,
             ScanRules(policy.recursive, self._counts, lambda name: self.rules.why_folder_ignored(name) is None),
             clock=monotonic_s,
-            find_temp_sibling=temp_sibling,
+            find_partial_copies=partial_copies,
             has_leases=not is_network,
         )
 

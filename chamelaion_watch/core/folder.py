@@ -384,5 +384,5 @@ class Folder:
     def _look(self, path: RelPath) -> Look:
         file = self.files[path]
         if file.source is not None or (file.is_known and file.tracker is None):
-            return Look(path)  # the signature is enough: no content is read
+            return Look(path, is_brief=True)
         return Look(path, file.tracker.signature if file.tracker else None)

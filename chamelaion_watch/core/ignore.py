@@ -2,7 +2,7 @@
 
 Globs, never regular expressions (a user's regular expression can hang a scan); matched without regard to case on
 the NFC name. It judges names only: whether something is a regular file is the disk's to say. A partial copy also
-says something about the file beside it: `temp_sibling`.
+says something about the file beside it: `partial_copies`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 # Every entry is a program that was seen to leave it: systems, editors, copy and sync tools, browsers, our own files.
@@ -93,34 +93,48 @@ def glob_problem(glob: str) -> str | None:
 # -- partial copies -----------------------------------------------------------------------------------
 
 # AppleDouble `._NAME` is not here: it stays for good and says nothing about the copy.
-_PARTIAL_FORMS = (
-    *("{}.part", "{}.partial", "{}.filepart", "{}.crdownload", "{}.download", "{}.opdownload", "{}.tmp", "{}.temp"),
-    *("{}.!ut", "{}.!sync", "{}.bts", "{}.aria2", "{}.aspx", "{}.aspera-ckpt", "{}.aspera-env", "{}.syncpart"),
-    *("{}.synctemp", ".{}.part", ".{}.partial", ".{}.filepart", ".{}.tmp", ".syncthing.{}.tmp", "~syncthing~{}.tmp"),
-    ".{}.icloud",
+_ENDS = (
+    *(".part", ".partial", ".filepart", ".crdownload", ".download", ".opdownload", ".tmp", ".temp", ".!ut", ".!sync"),
+    *(".bts", ".aria2", ".aspx", ".aspera-ckpt", ".aspera-env", ".syncpart", ".synctemp"),
 )
-_RSYNC = re.compile(r"[A-Za-z0-9]{6}")  # mkstemp: .NAME.XXXXXX
-_NEXTCLOUD = re.compile(r"~[0-9a-f]+")  # the desktop client: .NAME.~1a2b3c4d
-_MAC_SAFE_SAVE = re.compile(r"sb-[0-9A-Za-z]{8}-[0-9A-Za-z]{6}")
-_OWNCLOUD = re.compile(r"ocTransferId\d+\.part")
+_FRAMES = (
+    *((".", ".part"), (".", ".partial"), (".", ".filepart"), (".", ".tmp"), (".", ".icloud")),
+    *((".syncthing.", ".tmp"), ("~syncthing~", ".tmp")),
+)
+_RANDOM = (
+    re.compile(r"\.(.+)\.[A-Za-z0-9]{6}", re.DOTALL),  # rsync, by mkstemp: .NAME.XXXXXX
+    re.compile(r"\.(.+)\.~[0-9a-f]+", re.DOTALL),  # Nextcloud's desktop client: .NAME.~1a2b3c4d
+    re.compile(r"([^.].*)\.sb-[0-9A-Za-z]{8}-[0-9A-Za-z]{6}", re.DOTALL),  # saved by a Mac
+    re.compile(r"([^.].*)\.ocTransferId\d+\.part", re.DOTALL),  # ownCloud
+)
+_LIKE_ONE = (*_ENDS, ".icloud")
+_MAYBE = (".", "~syncthing~")
 
 
-def temp_sibling(name: str, names: Collection[str]) -> str | None:
-    """Return the name among `names` (of one folder; best a set) that is a partial copy of `name`, if there is one."""
-    for form in _PARTIAL_FORMS:
-        if (sibling := form.format(name)) in names:
-            return sibling
-    hidden, plain = f".{name}.", f"{name}."
-    found = [other for other in names if other.startswith((hidden, plain)) and _is_random_partial(other, name)]
-    return min(found, default=None)
+def partial_copies(names: Collection[str]) -> dict[str, str]:
+    """Return, of all names in one folder, the partial copy that lies beside a file: file name → its partial copy.
+
+    Asked once for a whole folder: asked for each file, 4,000 that arrived together took a quarter of the processor.
+    """
+    found: dict[str, tuple[int, str]] = {}
+    for other in names:
+        if other.endswith(_LIKE_ONE) or other.startswith(_MAYBE) or ".sb-" in other:
+            for name, rank in _copied(other):
+                found[name] = min(found.get(name, (rank, other)), (rank, other))
+    return {name: other for name, (_, other) in found.items()}
 
 
-def _is_random_partial(other: str, name: str) -> bool:
-    if other.startswith("."):
-        tail = other[len(name) + 2 :]
-        return bool(_RSYNC.fullmatch(tail) or _NEXTCLOUD.fullmatch(tail))
-    tail = other[len(name) + 1 :]
-    return bool(_MAC_SAFE_SAVE.fullmatch(tail) or _OWNCLOUD.fullmatch(tail))
+def _copied(other: str) -> Iterator[tuple[str, int]]:
+    """Yield the names of which `other` may be a partial copy, with a rank: the lower says more."""
+    for rank, end in enumerate(_ENDS):
+        if other.endswith(end):
+            yield other.removesuffix(end), rank
+    for rank, (start, end) in enumerate(_FRAMES, len(_ENDS)):
+        if other.startswith(start) and other.endswith(end):
+            yield other.removeprefix(start).removesuffix(end), rank
+    for form in _RANDOM:
+        if match := form.fullmatch(other):
+            yield match[1], len(_ENDS) + len(_FRAMES)
 
 
 # -- globs --------------------------------------------------------------------------------------------

@@ -101,10 +101,14 @@ class Trouble(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A file to look at; `last` is the signature seen before, and only if it still holds is the content checked."""
+    """A file to look at; `last` is the signature seen before, and only if it still holds is the content checked.
+
+    `is_brief`: only whether its signature changed is asked, by one call and without opening it.
+    """
 
     path: RelPath
     last: Signature | None = None
+    is_brief: bool = False
 
 
 @dataclass(frozen=True, slots=True)

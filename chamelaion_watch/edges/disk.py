@@ -17,7 +17,7 @@ import io
 import os
 import signal
 import stat
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -89,7 +89,7 @@ class Tree:
 
     `sweep` and `look` are for one thread at a time; `open` and `sha256` may be called from any. `clock` is
     monotonic, in seconds. `has_leases` is for local file systems only, and works only where SIGIO is ignored.
-    `find_temp_sibling(name, names)` names the partial copy of a file among its neighbours.
+    `find_partial_copies(names)` says which names of a folder are partial copies of which files.
     """
 
     def __init__(
@@ -98,12 +98,12 @@ class Tree:
         rules: ScanRules,
         *,
         clock: Callable[[], float],
-        find_temp_sibling: Callable[[str, Collection[str]], str | None],
+        find_partial_copies: Callable[[Collection[str]], Mapping[str, str]],
         has_leases: bool = False,
     ) -> None:
         self._root = root
         self._clock = clock
-        self._find_temp_sibling = find_temp_sibling
+        self._find_partial_copies = find_partial_copies
         self._has_leases = has_leases
         self._listing = Listing(root, rules, clock)
         self._neighbours: dict[RelPath, _Neighbours] = {}
@@ -165,34 +165,36 @@ class Tree:
     def _look_in(self, root: int, folder: RelPath, looks: Sequence[Look]) -> list[Observation]:
         try:
             with held(jail.open_folder_beneath(root, folder)) as fd:
-                names = self._names_in(folder, fd)
-                return [self._look_at(fd, look, names) for look in looks]
+                partials = {} if all(look.is_brief for look in looks) else self._partials_in(folder, fd)
+                return [self._look_at(fd, look, partials) for look in looks]
         except OSError as error:
             return [self._troubled(look.path, error) for look in looks]
 
-    def _names_in(self, folder: RelPath, fd: int) -> Collection[str]:
-        """Return all names in the folder, listed again only if its time does not hold."""
+    def _partials_in(self, folder: RelPath, fd: int) -> Mapping[str, str]:
+        """Return the partial copies in the folder, listed again only if its time does not hold."""
         status = os.fstat(fd)
         known = self._neighbours.get(folder)
         if not known or not known.seen.holds(status):
             seen = Seen.at(status, self._clock(), known.seen if known else None)
-            known = self._neighbours[folder] = _Neighbours(seen, frozenset(os.listdir(fd)))
-        return known.names
+            known = self._neighbours[folder] = _Neighbours(seen, self._find_partial_copies(os.listdir(fd)))
+        return known.partials
 
-    def _look_at(self, folder: int, look: Look, names: Collection[str]) -> Observation:
+    def _look_at(self, folder: int, look: Look, partials: Mapping[str, str]) -> Observation:
         name = split(look.path)[1]
         try:
             jail.parts_of(name)
+            if look.is_brief:
+                return _observe_briefly(folder, name, look.path)
             with held(os.open(name, _OPEN, dir_fd=folder)) as fd:
                 observation = self._observe(fd, look, name)
         except OSError as error:
             observation = self._troubled(look.path, error)
-        return replace(observation, temp_sibling=self._find_temp_sibling(name, names))
+        return replace(observation, temp_sibling=partials.get(name)) if partials else observation
 
     def _observe(self, fd: int, look: Look, name: str) -> Observation:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            return Observation(look.path, trouble=Trouble.NOT_REGULAR, detail="not a regular file")
+            return _not_regular(look.path)
         signature = _signature_of(status)
         if signature != look.last:
             return Observation(look.path, signature)
@@ -235,10 +237,10 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class _Neighbours:
-    """All names of a folder in which files are still being looked at."""
+    """The partial copies in a folder in which files are still being looked at."""
 
     seen: Seen
-    names: frozenset[str]
+    partials: Mapping[str, str]
 
 
 class _SourceFile(io.FileIO):
@@ -280,6 +282,18 @@ def _chunks(source: OpenSource) -> Iterator[memoryview]:
     while left >= 0 and (length := source.file.readinto(buffer)):
         left -= length
         yield buffer[:length]
+
+
+def _observe_briefly(folder: int, name: str, path: RelPath) -> Observation:
+    """One call, a round trip on a share, where opening and closing are more."""
+    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode):
+        return _not_regular(path)
+    return Observation(path, _signature_of(status))
+
+
+def _not_regular(path: RelPath) -> Observation:
+    return Observation(path, trouble=Trouble.NOT_REGULAR, detail="not a regular file")
 
 
 def _open_regular(root: int, path: RelPath) -> int:

@@ -27,7 +27,7 @@ from watchdog.observers import Observer
 
 from chamelaion_watch.cli import cli
 from chamelaion_watch.core.errors import InputProblem, RootProblem
-from chamelaion_watch.core.ignore import temp_sibling
+from chamelaion_watch.core.ignore import partial_copies
 from chamelaion_watch.core.model import Look, Options, Signature
 from chamelaion_watch.core.naming import reference_id
 from chamelaion_watch.edges.clock import monotonic_s
@@ -303,7 +303,7 @@ def test_threat_36_a_file_that_is_swapped_for_a_link_again_and_again_never_leads
         str(root),
         ScanRules(recursive=True, wants=lambda name: name.endswith(".mp4"), enters=lambda _: True),
         clock=monotonic_s,
-        find_temp_sibling=temp_sibling,
+        find_partial_copies=partial_copies,
     )
     is_over = threading.Event()
     (tmp_path / "good.mp4").write_bytes(b"a film" * 1000)
@@ -403,7 +403,7 @@ def test_threat_42_a_look_at_fifty_gigabytes_of_nothing_takes_no_time(tmp_path: 
         file.write(b"\0\0\0\x18ftypmp42")
         file.truncate(50 * 10**9)
     rules = ScanRules(recursive=True, wants=lambda _: True, enters=lambda _: True)
-    tree = Tree(str(tmp_path), rules, clock=monotonic_s, find_temp_sibling=temp_sibling)
+    tree = Tree(str(tmp_path), rules, clock=monotonic_s, find_partial_copies=partial_copies)
     (first,) = tree.look([Look("x.mp4")])
     began = monotonic_s()
     (seen,) = tree.look([Look("x.mp4", first.signature)])

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from chamelaion_watch.core.ignore import temp_sibling
+from chamelaion_watch.core.ignore import partial_copies
 from chamelaion_watch.edges.clock import monotonic_s
 from chamelaion_watch.edges.disk import ScanRules, Tree
 from chamelaion_watch.sandbox.media import describe
@@ -259,12 +259,12 @@ def test_threat_24_a_scan_of_many_files_is_bounded_in_time_and_memory() -> None:
 MEASURED = """
 import resource, sys, time
 sys.path.insert(0, sys.argv[2])
-from chamelaion_watch.core.ignore import temp_sibling
+from chamelaion_watch.core.ignore import partial_copies
 from chamelaion_watch.edges.clock import monotonic_s
 from chamelaion_watch.edges.disk import ScanRules, Tree
 used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rules = ScanRules(True, lambda name: name.endswith(".mp4"), lambda name: True)
-tree = Tree(sys.argv[1], rules, clock=monotonic_s, find_temp_sibling=temp_sibling)
+tree = Tree(sys.argv[1], rules, clock=monotonic_s, find_partial_copies=partial_copies)
 began = time.monotonic()
 files = len(tree.sweep().appeared)
 first = time.monotonic() - began
@@ -280,7 +280,7 @@ def test_threat_24_folders_that_are_renamed_all_the_time_break_no_scan(tmp_path:
         (tmp_path / "drop" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "drop" / name).touch()
     rules = ScanRules(recursive=True, wants=lambda name: name.endswith(".mp4"), enters=lambda _: True)
-    tree = Tree(str(tmp_path / "drop"), rules, clock=monotonic_s, find_temp_sibling=temp_sibling)
+    tree = Tree(str(tmp_path / "drop"), rules, clock=monotonic_s, find_partial_copies=partial_copies)
     is_over = threading.Event()
     mover = threading.Thread(target=shuffle, args=(tmp_path, is_over))
     mover.start()
