@@ -29,7 +29,7 @@ Modules
       nouns: model errors messages policy book world text
       files: ignore completeness unread agenda reading file folder pairindex
       pairs: pairing languages nearmiss preflight
-      jobs: lifecycle intake submission rendering delivery spooling twins
+      jobs: lifecycle intake submission polling pace rendering delivery spooling twins
       the account: gate
       what to do: reactions planner turns commands once
       words and names: naming target notebook notes advice remote_errors

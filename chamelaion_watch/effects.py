@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from loguru import logger
@@ -47,6 +48,7 @@ from chamelaion_watch.core.messages import (
     WriteNote,
 )
 from chamelaion_watch.core.model import Job, Millis, Request
+from chamelaion_watch.core.polling import LIST_FROM
 from chamelaion_watch.core.submission import WITHDRAWN
 from chamelaion_watch.core.world import where
 from chamelaion_watch.delivering import deliver, spool_result
@@ -59,10 +61,18 @@ from chamelaion_watch.rootwork import RootWork
 
 DECISION_LASTS_MS = 5_000  # a submission decided longer ago is void: the world has moved on (api.md)
 PROGRESS_EVERY_MS = 500
-LIST_FROM = 4  # so many requests and more are asked for in one list call
 LIST_PAGE = 100
 UNREADABLE = frozenset({"odd_answer", "not_the_service"})
 LEAVE_WITHIN_S = 60.0
+
+
+@dataclass(slots=True)
+class _Round:
+    """One round of polls in the making: job ids by request id, what was answered, and the calls so far."""
+
+    wanted: Mapping[str, int]
+    answers: dict[int, Request | None] = field(default_factory=dict)
+    calls: int = 0
 
 
 class Effects:
@@ -250,38 +260,39 @@ class Effects:
             return None
 
     def _poll(self, action: Poll) -> Polled:
-        """Ask in pages, newest first, when there are many; what the list does not show is asked for singly."""
-        answers: dict[int, Request | None] = {}
+        """Ask in pages, newest first, when there are many; who is not shown, and is due, is asked for singly."""
+        round_ = _Round({request_id: job_id for job_id, request_id in action.requests})
         try:
-            wanted = {request_id: job_id for job_id, request_id in action.requests}
-            if len(wanted) >= LIST_FROM:
-                answers.update(self._listed_if_readable(wanted))
-            for request_id, job_id in wanted.items():
-                if job_id not in answers:
-                    answers[job_id] = self._find(request_id)
+            if len(action.requests) >= LIST_FROM:
+                self._list(round_)
+            for job_id, request_id in action.requests:
+                if job_id in action.singly and job_id not in round_.answers:
+                    round_.calls += 1
+                    round_.answers[job_id] = self._find(request_id)
         except WatchError as error:
-            return Polled(action, answers, error)
-        return Polled(action, answers)
+            return Polled(action, round_.answers, error, round_.calls)
+        return Polled(action, round_.answers, None, round_.calls)
 
-    def _listed_if_readable(self, wanted: Mapping[str, int]) -> dict[int, Request | None]:
+    def _list(self, round_: _Round) -> None:
         """A list that has become something else, or too long, must keep no paid job from being asked for."""
         try:
-            return self._listed(wanted)
+            self._list_pages(round_)
         except Transient as error:
-            if error.code in UNREADABLE:
-                return {}
-            raise
+            if error.code not in UNREADABLE:
+                raise
 
-    def _listed(self, wanted: Mapping[str, int]) -> dict[int, Request | None]:
-        answers: dict[int, Request | None] = {}
+    def _list_pages(self, round_: _Round) -> None:
+        """Read on while each page shows somebody: what is in flight lies together, who renders for hours far behind."""
         offset = 0
-        for _ in range(2 + 2 * len(wanted) // LIST_PAGE):
+        while len(round_.answers) < len(round_.wanted):
+            round_.calls += 1
             page = self._api.recent(limit=LIST_PAGE, offset=offset)
-            answers.update({wanted[request.id]: request for request in page.requests if request.id in wanted})
+            found = {round_.wanted[request.id]: request for request in page.requests if request.id in round_.wanted}
+            is_any_new = bool(found.keys() - round_.answers.keys())
+            round_.answers.update(found)
             offset += len(page.requests)
-            if len(answers) == len(wanted) or not page.requests or offset >= page.total:
-                break
-        return answers
+            if not is_any_new or offset >= page.total:
+                return
 
     def _probe_account(self, action: ProbeAccount) -> AccountProbed:
         if action.asks_me:

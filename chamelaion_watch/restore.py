@@ -17,7 +17,7 @@ from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.lifecycle import FINAL
 from chamelaion_watch.core.model import Job, JobState, Millis
 from chamelaion_watch.core.policy import FolderPolicy, Policy
-from chamelaion_watch.core.rendering import OLD_POLL_MS
+from chamelaion_watch.core.polling import OLD_POLL_MS
 from chamelaion_watch.core.world import DAY_MS, HISTORY, Note, Pause, World
 from chamelaion_watch.edges import mounts
 from chamelaion_watch.edges.ledger.protocol import Ledger, NoteRow, RootRow

@@ -158,3 +158,26 @@ def test_threat_55_more_than_an_hour_counts_as_one_and_says_so(asked: str) -> No
     assert isinstance(error, Throttled)
     assert error.retry_after_s == 3600
     assert "counts as 3600 s" in error.message
+
+
+# -- how long a request took ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("created_at", "finished_at", "took_ms"),
+    [
+        ("2026-01-01T10:00:00Z", "2026-01-01T10:01:30Z", 90_000),
+        ("2026-01-01T10:00:00.250Z", "2026-01-01T12:00:00.5+02:00", 250),
+        ("2026-01-01T10:00:00Z", None, None),
+        ("2026-01-01T10:00:00Z", "2026-01-01T09:59:59Z", None),  # nonsense
+        ("2026-01-01T10:00:00", "2026-01-01T10:00:01Z", None),  # one of them names no zone
+        ("2026-01-01T10:00:00Z", "2036-01-01T10:00:00Z", None),
+        ("yesterday", "today", None),
+        (1, 2, None),
+    ],
+)
+def test_what_a_request_took_is_told_by_the_services_own_clock(
+    created_at: object, finished_at: object, took_ms: int | None
+) -> None:
+    body = {"id": "r", "status": "completed", "created_at": created_at, "finished_at": finished_at}
+    assert request_of(body, "r").took_ms == took_ms

@@ -184,17 +184,6 @@ def test_two_files_are_hashed_in_all_and_each_root_has_its_turn() -> None:
     assert [action.root for action in of(Hash, tick(made))] == ["a", "b"]
 
 
-def test_polls_ride_together_in_one_round() -> None:
-    jobs = [
-        job(n, key=f"s{n}", state=JobState.RENDERING, request_id=f"r{n}", next_at=NOW + n * S_) for n in range(1, 6)
-    ]
-    made = world(*jobs)
-    assert of(Poll, tick(made)) == []
-    (poll,) = of(Poll, tick(made, at=NOW + S_))
-    assert [job_id for job_id, _ in poll.requests] == [1, 2, 3]
-    assert of(Poll, tick(made, at=NOW + 9 * S_)) == []
-
-
 def test_a_closed_account_is_probed_and_nothing_else_is_asked() -> None:
     made = world(
         job(state=JobState.RENDERING, request_id="r"), job(2, key="s2", state=JobState.SUBMITTING, doubt_at=NOW)

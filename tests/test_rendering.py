@@ -10,6 +10,7 @@ from chamelaion_watch.core import rendering
 from chamelaion_watch.core.errors import Throttled, Transient
 from chamelaion_watch.core.messages import Deliver, LookedUp, LookUp, Poll, Polled
 from chamelaion_watch.core.model import AccountState, Job, JobState, Request
+from chamelaion_watch.core.polling import OLD_MS
 from chamelaion_watch.core.world import World
 from tests.builders import NOW, job, of, tick, world
 
@@ -146,10 +147,10 @@ def test_threat_64_slow_is_said_and_never_given_up() -> None:
     old = job(state=JobState.RENDERING, request_id="r", accepted_at=NOW, request_status="queued")
     assert rendering.slowness(old, NOW + rendering.SLOW_MS) is None
     assert "10 min" in (rendering.slowness(old, NOW + rendering.SLOW_MS + 1) or "")
-    assert "stuck?" in (rendering.slowness(old, NOW + rendering.OLD_MS + 1) or "")
+    assert "stuck?" in (rendering.slowness(old, NOW + OLD_MS + 1) or "")
     made = world(old)
     for day in range(1, 30):
         made.running.clear()
-        (action,) = of(Poll, tick(made, at=NOW + day * rendering.OLD_MS))
+        (action,) = of(Poll, tick(made, at=NOW + day * OLD_MS))
         tick(made, Polled(action, {1: Request("r", "queued")}))
         assert made.book.jobs[1].state is JobState.RENDERING

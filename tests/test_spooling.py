@@ -78,7 +78,7 @@ def test_a_result_of_a_share_that_stays_away_is_brought_home_once_and_delivered_
 def test_what_lies_in_the_state_folder_is_delivered_while_the_account_is_closed() -> None:
     made = away()
     spool(made)
-    poll = Poll(((9, "r9"),))
+    poll = Poll(((9, "r9"),), (9,))
     tick(made, Failed(poll, Throttled("429", retry_after_s=600)))
     assert not made.gate.is_open
     assert of(Deliver, tick(made, sweep()))
@@ -86,7 +86,7 @@ def test_what_lies_in_the_state_folder_is_delivered_while_the_account_is_closed(
 
 def test_nothing_is_fetched_inside_a_pause_of_the_account() -> None:
     made = away()
-    tick(made, Failed(Poll(((9, "r9"),)), Throttled("429", retry_after_s=600)))
+    tick(made, Failed(Poll(((9, "r9"),), (9,)), Throttled("429", retry_after_s=600)))
     assert not of(SpoolResult, still_away(made))
     assert of(SpoolResult, still_away(made, 600 * S_))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from chamelaion_watch.core.book import Book
 from chamelaion_watch.core.lifecycle import Step
 from chamelaion_watch.core.messages import Probe, Submit
 from chamelaion_watch.core.model import JobState
 from chamelaion_watch.core.policy import Policy
-from chamelaion_watch.core.world import HISTORY, Book, World, where
+from chamelaion_watch.core.world import HISTORY, World, where
 from tests.builders import NOW, job
 
 

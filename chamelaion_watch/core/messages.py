@@ -67,9 +67,10 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """Ask how these requests are: (job id, request id)."""
+    """Ask how these requests are: (job id, request id); by themselves only those whose job ids are in `singly`."""
 
     requests: tuple[tuple[int, str], ...]
+    singly: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,11 +259,15 @@ class LookedUp:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """Answers by job id; None: the service said 404. `error`: the first thing that stopped the round."""
+    """Answers by job id; None: the service said 404. `error`: the first thing that stopped the round.
+
+    `calls`: how many it took.
+    """
 
     action: Poll
     answers: Mapping[int, Request | None]
     error: WatchError | None = None
+    calls: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,6 +284,7 @@ class Request:
     reference_id: str | None = None
     output_url: str | None = field(default=None, repr=False)
     error_message: str | None = None
+    took_ms: int | None = None  # from its creation to its end, by the service's clock
 
     @property
     def is_completed(self) -> bool:

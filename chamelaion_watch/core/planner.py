@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from chamelaion_watch.core import gate, naming, notebook, spooling, turns, twins
+from chamelaion_watch.core import gate, naming, notebook, polling, spooling, turns, twins
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.lifecycle import NO_TROUBLE, Step
 from chamelaion_watch.core.messages import (
@@ -18,7 +18,6 @@ from chamelaion_watch.core.messages import (
     Deliver,
     Hash,
     LookUp,
-    Poll,
     Probe,
     ProbeAccount,
     RemoveFiles,
@@ -36,7 +35,6 @@ HASHES = 2  # at once, over all roots
 PROBES = 2  # as many as there are children
 LOOK_UPS = 2
 HUNG_MS = 60_000
-POLL_TOGETHER_MS = 2_000  # polls due so soon ride in the same round
 IDLE_MS = 60_000
 
 
@@ -183,18 +181,9 @@ def _to_look_up(world: World) -> Iterator[Job]:
 
 
 def _poll(world: World, made: Plan) -> None:
-    jobs = [job for job in world.book.of(JobState.RENDERING) if job.doubt_at is None and job.request_id]
-    if not jobs or world.is_running(Poll):
-        return
-    may_at = gate.request_at(world.gate, world.now)
-    if may_at is None:
-        return
-    first_at = max(may_at, min(job.next_at or 0 for job in jobs))
-    if first_at > world.now:
-        made.at(first_at)
-        return
-    due = [job for job in jobs if (job.next_at or 0) <= world.now + POLL_TOGETHER_MS]
-    made.actions.append(Poll(tuple((job.id, job.request_id or "") for job in due)))
+    action, again_at = polling.to_ask(world)
+    made.actions += [action] if action else []
+    made.at(again_at)
 
 
 def _spool(world: World, made: Plan) -> None:

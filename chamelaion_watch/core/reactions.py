@@ -153,6 +153,8 @@ def _probed(world: World, event: Probed) -> None:
     if job is None or (job.video, job.audio) != (event.action.job.video, event.action.job.audio):
         return
     folder = world.folders[job.root]
+    if event.video.duration_s:
+        world.video_ms[job.id] = round(event.video.duration_s * 1000)
     verdict = preflight(event.video, event.audio, folder.policy.preflight)
     for finding in verdict.warn:
         world.attempt(job, "preflight", finding.code, finding.message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chamelaion_watch.core import gate
+from chamelaion_watch.core import gate, polling
 from chamelaion_watch.core.errors import AccountProblem, Transient, WatchError
 from chamelaion_watch.core.lifecycle import Step
 from chamelaion_watch.core.messages import Polled
@@ -12,8 +12,6 @@ from chamelaion_watch.core.submission import count_failure
 from chamelaion_watch.core.world import World
 
 SLOW_MS = 600_000  # "queued" for longer is said, not failed: busy periods take more than 10 min (vendor's guide)
-OLD_MS = 86_400_000  # a job that renders for a day is asked for rarely, and shown as stuck
-OLD_POLL_MS = 300_000
 
 
 def polled(world: World, event: Polled) -> None:
@@ -27,7 +25,8 @@ def polled(world: World, event: Polled) -> None:
         world.gate = gate.answered(world.gate)
     if event.error is not None:
         request_failed(world, event.error)
-    unanswered = [job_id for job_id, _ in event.action.requests if job_id not in event.answers]
+    world.pace.calls = max(event.calls, 1)
+    unanswered = [job_id for job_id in event.action.singly if job_id not in event.answers]
     for job_id in unanswered[1:] + unanswered[:1]:  # who stopped the round is asked last in the next
         if job := world.job(job_id, JobState.RENDERING):
             _ask_later(world, job)
@@ -47,7 +46,7 @@ def request_failed(world: World, error: WatchError) -> None:
 def slowness(job: Job, now: int) -> str | None:
     """Say in words that a request takes long, or None."""
     since = job.accepted_at or job.changed_at
-    if now - since > OLD_MS:
+    if now - since > polling.OLD_MS:
         return f"stuck? rendering for {(now - since) // 3_600_000} h; ask the service about request {job.request_id}"
     if job.request_status == RequestStatus.QUEUED and now - since > SLOW_MS:
         return f"in the service's queue for {(now - since) // 60_000} min; busy periods take longer"
@@ -62,6 +61,8 @@ def _answer(world: World, job: Job, request: Request | None) -> None:
         # The next question goes by reference_id; only a 404 to that, for the whole grace, makes it doubtful.
         world.change(job, doubt_at=job.doubt_at or world.now, next_at=world.now + 1000)
     elif request.is_completed:
+        took_ms = world.now - (job.accepted_at or world.now) if request.took_ms is None else request.took_ms
+        world.pace.finished(took_ms, world.video_ms.get(job.id))
         world.attempt(job, "render", "completed", f"request {request.id} is completed")
         world.step(job, Step.COMPLETE, rendered_at=world.now, request_status=request.status, doubt_at=None)
     elif request.is_failed:
@@ -77,10 +78,11 @@ def _still_running(world: World, job: Job, request: Request) -> None:
         world.say("odd", f"job {job.id}: unknown status {request.status[:40]!r}, taken as in progress", job=job)
     if (job.request_status, request.status) == (RequestStatus.PROCESSING, RequestStatus.QUEUED):
         world.say("odd", f"job {job.id}: went back from processing to queued", job=job)
-    _ask_later(world, world.change(job, request_status=request.status, doubt_at=None))
+    if (request.status, None) != (job.request_status, job.doubt_at):
+        job = world.change(job, request_status=request.status, doubt_at=None)
+    if polling.is_due(world, job):
+        _ask_later(world, job)
 
 
 def _ask_later(world: World, job: Job) -> None:
-    age = world.now - (job.accepted_at or world.now)
-    wait = OLD_POLL_MS if age > OLD_MS else world.policy.poll.at(job.tries + 1)
-    world.change(job, tries=min(job.tries + 1, 30), next_at=world.now + wait)
+    world.change(job, tries=min(job.tries + 1, 30), next_at=polling.next_at(world, job))

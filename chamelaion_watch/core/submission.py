@@ -8,7 +8,7 @@ fault schedules, this none).
 
 from __future__ import annotations
 
-from chamelaion_watch.core import gate, intake
+from chamelaion_watch.core import gate, intake, polling
 from chamelaion_watch.core.errors import (
     AccountProblem,
     InputProblem,
@@ -170,7 +170,7 @@ def _accept(world: World, job: Job, request_id: str) -> None:
         Step.ACCEPT,
         request_id=request_id,
         accepted_at=world.now,
-        next_at=world.now + world.policy.poll.first_ms,
+        next_at=polling.first_at(world, job),
         must_look_up=False,
         sent_until=None,
         finishing_at=None,

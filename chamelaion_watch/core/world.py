@@ -18,6 +18,7 @@ from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.lifecycle import FINAL, NEEDS_A_PERSON, Step
 from chamelaion_watch.core.messages import Action, Deliver, Probe, Spooled, Submit
 from chamelaion_watch.core.model import AccountState, Attempt, Job, JobState, Millis, RelPath, RootState
+from chamelaion_watch.core.pace import Pace
 from chamelaion_watch.core.policy import Policy
 
 DAY_MS = 86_400_000
@@ -79,6 +80,8 @@ class World:
     leave: dict[int, Millis] = field(default_factory=dict)  # job id → until when it may finish; asked for this tick
     denied: dict[int, str] = field(default_factory=dict)  # job id → why it may not finish
     cancelling: dict[int, str] = field(default_factory=dict)  # job id → code: cancel when the upload has stopped
+    pace: Pace = field(default_factory=Pace)
+    video_ms: dict[int, int] = field(default_factory=dict)  # job id → length of its video, of open jobs
     progress: dict[int, tuple[int, int | None]] = field(default_factory=dict)
     spool_again_at: dict[str, Millis] = field(default_factory=dict)  # reference id → when there may be room for it
     unseen_at: dict[int, Millis] = field(default_factory=dict)  # job id → the first 404 to its look-ups
@@ -108,6 +111,7 @@ class World:
         self.is_notes_due = True
         if after.state in FINAL:
             self.history.pop(job.id, None)
+            self.video_ms.pop(job.id, None)
         is_bad = after.state in NEEDS_A_PERSON
         why = f" ({after.code}: {after.message})" if is_bad else ""
         self.say("job", f"{where(after)}: {after.state}{why}", job=after, is_warning=is_bad)

@@ -37,6 +37,7 @@ _MAX_URL_CHARS = 16 * 1024
 _SERVER_ERRORS = frozenset({408, 409, 425})  # and all from 500 on
 _REFUSALS = frozenset({413, 415, 422})  # of these files, whoever says so: a proxy has its own limits
 _CONTRADICTION = object()
+_MAX_TOOK_MS = 7 * 86_400_000
 
 JsonObject = dict[str, Any]
 
@@ -183,7 +184,18 @@ def _request(body: JsonObject, default_id: str | None = None) -> Request | None:
         reference_id=reference if isinstance(reference, str) and is_id(reference) else None,
         output_url=url if isinstance(url, str) and 0 < len(url) <= _MAX_URL_CHARS else None,
         error_message=_told(error) if isinstance(error, str) and error else None,
+        took_ms=_took_ms(body.get("created_at"), body.get("finished_at")),
     )
+
+
+def _took_ms(created: object, finished: object) -> int | None:
+    """Milliseconds between two of the service's instants; None where it does not tell both, or tells nonsense."""
+    try:
+        began, ended = (dt.datetime.fromisoformat(text) for text in (created, finished) if isinstance(text, str))
+        took_ms = round((ended - began).total_seconds() * 1000)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return took_ms if 0 <= took_ms <= _MAX_TOOK_MS else None
 
 
 def _error_text(answer: Answer) -> str:

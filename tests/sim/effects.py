@@ -270,7 +270,7 @@ class SimEffects:
             if self.more and len(action.requests) >= LIST_FROM:
                 yield from self._list(action, answers)
             for job_id, request_id in action.requests:
-                if job_id not in answers:
+                if job_id in action.singly and job_id not in answers:
                     yield self.ms(10, 500)
                     answers[job_id] = self._find(request_id)
         except WatchError as error:
