@@ -18,10 +18,12 @@ from chamelaion_watch.core.model import AccountState, Millis
 from chamelaion_watch.core.policy import Policy
 
 MINUTE_MS = 60_000
-PACE_MARGIN = 1.02  # a little slower than allowed: the way to the service stretches and squeezes the distances
+PACE_MARGIN = 1.015  # a little slower than allowed: the way to the service stretches and squeezes the distances
+LATE_MS = 250  # a submission that goes so late delays none of those after it; of the 900 ms that the margin leaves
 BREAKER_FAILURES = 5  # 5xx in a row, over all jobs, before the service counts as unreachable
 FIRST_DOUBT_MS = 1_000  # the least wait for the second refusal in a row, whatever the server names; then it doubles
-RAISE_AFTER_MS = 300_000  # how long a lowered in-flight limit stands before one more is tried
+RAISE_AFTER_MS = 300_000  # how long a lowered in-flight limit stands before one more is tried; doubled if it fails
+MOST_DOUBLINGS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Gate:
     canary: int | None = None  # its job id
     limit: int | None = None  # learned in-flight limit; None: as configured
     limit_raised_at: Millis = 0
+    capped_at: int = 0  # how many were in flight when the service refused one more, at last
+    caps: int = 0  # such refusals in a row, with no success at more in between
     is_cap_suspected: bool = False  # the last 429 came with work in flight and rate to spare
     rate: float | None = None  # learned submissions per minute; None: as configured
     rate_raised_at: Millis = 0
@@ -119,7 +123,8 @@ def passed(gate: Gate, now: Millis) -> Gate:
 def claimed(gate: Gate, job_id: int, now: Millis, policy: Policy) -> Gate:
     """Take a slot for a submission that starts now."""
     rate = min(gate.rate or policy.requests_per_minute, policy.requests_per_minute)
-    slot = max(now, gate.next_slot_at) + math.ceil(PACE_MARGIN * MINUTE_MS / rate)
+    base = gate.next_slot_at if gate.next_slot_at >= now - LATE_MS else now
+    slot = base + math.ceil(PACE_MARGIN * MINUTE_MS / rate)
     return replace(gate, next_slot_at=slot, canary=job_id if needs_canary(gate) else None)
 
 
@@ -166,12 +171,15 @@ def refused(
     The answer to a request that began before the gate closed for the same reason counts no second strike.
     """
     if isinstance(error, Throttled) and is_submission:
-        is_beside = gate.is_cap_suspected and began_at is not None and began_at < gate.limit_raised_at
-        if is_beside and error.retry_after_s is None:
-            return replace(gate, limit=max(1, min(gate.limit or in_flight, in_flight)))  # sent beside the refused one
-        if _may_be_cap(gate, error, now, in_flight, policy):
-            return _capped(gate, now, in_flight, error)
-        gate = _rate_learned(gate, now)
+        is_cap = True
+        if gate.is_cap_suspected and began_at is not None and began_at < gate.limit_raised_at:
+            gate = _lowered(gate, min(gate.limit or in_flight, in_flight))  # it was sent beside the refused one
+        elif _may_be_cap(gate, now, in_flight, policy):
+            gate = _capped(gate, now, in_flight, error)
+        else:
+            gate, is_cap = _rate_learned(gate, now), False
+        if is_cap and error.retry_after_s is None:
+            return gate
     state = _state_of(error)
     is_echo = gate.state is state and began_at is not None and began_at < gate.since_at
     strikes = gate.strikes if is_echo else gate.strikes + 1
@@ -275,11 +283,10 @@ def _last_minute(gate: Gate, now: Millis) -> tuple[Millis, ...]:
     return tuple(at for at in gate.accepted if at > now - MINUTE_MS)
 
 
-def _may_be_cap(gate: Gate, error: Throttled, now: Millis, in_flight: int, policy: Policy) -> bool:
-    """The plan's concurrency cap is suspected: work in flight, rate to spare, no time named, first refusal."""
+def _may_be_cap(gate: Gate, now: Millis, in_flight: int, policy: Policy) -> bool:
+    """The plan's concurrency cap is suspected: work in flight, rate to spare, first refusal."""
     return (
-        error.retry_after_s is None
-        and in_flight > 0
+        in_flight > 0
         and not gate.is_cap_suspected
         and gate.is_open
         and gate.strikes == 0
@@ -290,9 +297,9 @@ def _may_be_cap(gate: Gate, error: Throttled, now: Millis, in_flight: int, polic
 def _capped(gate: Gate, now: Millis, in_flight: int, error: Throttled) -> Gate:
     """Not faster was wrong but more: hold at what is in flight; the next one, after one has finished, is the canary."""
     return replace(
-        gate,
-        limit=in_flight,
+        _lowered(gate, in_flight),
         limit_raised_at=now,
+        caps=gate.caps + 1,
         is_cap_suspected=True,
         is_half_open=True,
         canary=None,
@@ -300,10 +307,15 @@ def _capped(gate: Gate, now: Millis, in_flight: int, error: Throttled) -> Gate:
     )
 
 
+def _lowered(gate: Gate, in_flight: int) -> Gate:
+    limit = max(1, in_flight)
+    return replace(gate, limit=limit, capped_at=limit)
+
+
 def _rate_learned(gate: Gate, now: Millis) -> Gate:
     """A 429 that is not the cap: what was accepted in the last minute is what the server allows."""
     if gate.is_cap_suspected:  # refused again with fewer in flight: it was the rate, and counts as the second strike
-        gate = replace(gate, is_cap_suspected=False, limit=None, strikes=gate.strikes + 1)
+        gate = replace(gate, is_cap_suspected=False, limit=None, caps=0, strikes=gate.strikes + 1)
     count = len(_last_minute(gate, now))
     if not gate.is_open or not count:  # nothing of ours was taken: others use the account, our pace is not to blame
         return gate
@@ -311,8 +323,11 @@ def _rate_learned(gate: Gate, now: Millis) -> Gate:
 
 
 def _raised(gate: Gate, now: Millis, in_flight: int, policy: Policy) -> Gate:
-    """Slowly try more: one more in flight each 5 min at the limit, a quarter more per minute each minute."""
-    if gate.limit is not None and in_flight >= gate.limit and now - gate.limit_raised_at >= RAISE_AFTER_MS:
+    """Slowly try more: one more in flight after 5 min at the limit, a quarter more per minute each minute."""
+    if in_flight > gate.capped_at:
+        gate = replace(gate, caps=0)
+    raise_at = gate.limit_raised_at + (RAISE_AFTER_MS << min(max(gate.caps - 1, 0), MOST_DOUBLINGS))
+    if gate.limit is not None and in_flight >= gate.limit and now >= raise_at:
         limit = gate.limit + 1
         gate = replace(gate, limit=None if limit >= policy.max_in_flight else limit, limit_raised_at=now)
     if gate.rate is not None and now - gate.rate_raised_at >= MINUTE_MS:

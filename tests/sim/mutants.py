@@ -121,7 +121,7 @@ MUTANTS = (
         "no pacing",
         "more submissions in a minute than allowed",
         "core/gate.py",
-        "    slot = max(now, gate.next_slot_at) + ",
+        "    slot = base + ",
         "    slot = now + 0 * ",
     ),
     Mutant(
