@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from watchdog import events
 
 from chamelaion_watch.edges import watcher as module
 from chamelaion_watch.edges.watcher import GAP_S, Watcher, identity
@@ -83,6 +84,44 @@ def test_a_folder_that_is_made_is_watched_as_well(tmp_path: Path, heard: Heard, 
     forget(heard)
     (tmp_path / "new" / "a.mp4").write_bytes(b"x")
     eventually(lambda: heard.hints)
+
+
+@pytest.mark.parametrize(
+    ("event", "is_heard"),
+    [
+        (events.FileCreatedEvent("/r/.s.lipsync-part"), False),
+        (events.FileClosedEvent("/r/.s.lipsync-part"), False),
+        (events.FileMovedEvent("/r/.s.lipsync-part", "/r/s.lipsync.mp4"), False),
+        (events.FileClosedEvent("/r/s.lipsync-error.txt"), False),
+        (events.FileDeletedEvent("/r/s.lipsync-error.txt"), True),
+        (events.FileMovedEvent("/r/s.lipsync-error.txt", "/r/old.txt"), True),
+        (events.FileMovedEvent("/r/s.lipsync.mp4", "/r/s2.mp4"), True),
+        (events.FileClosedEvent("/r/.lipsync-root"), True),
+        (events.FileClosedEvent("/r/s.mp4"), True),
+    ],
+)
+def test_what_we_write_ourselves_wakes_nobody(event: events.FileSystemEvent, is_heard: bool) -> None:
+    """Each of 2,000 results had its folder of thousands listed again."""
+    heard: list[None] = []
+    module._handler(lambda: heard.append(None)).dispatch(event)
+    assert bool(heard) == is_heard
+
+
+@pytest.mark.parametrize("kind", ["note deleted", "note renamed", "result renamed", "sentinel"])
+def test_what_people_do_to_our_files_is_hinted_at(tmp_path: Path, heard: Heard, watcher: Watcher, kind: str) -> None:
+    for name in ("s.lipsync-error.txt", "s.lipsync.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    assert watcher.watch("share", str(tmp_path), recursive=True) == ""
+    match kind:
+        case "note deleted":
+            (tmp_path / "s.lipsync-error.txt").unlink()
+        case "note renamed":
+            (tmp_path / "s.lipsync-error.txt").rename(tmp_path / "read.txt")
+        case "result renamed":
+            (tmp_path / "s.lipsync.mp4").rename(tmp_path / "s2.mp4")
+        case _:
+            (tmp_path / ".lipsync-root").write_text("another ledger's")
+    eventually(lambda: heard.of("share"))
 
 
 def test_reading_is_no_news(tmp_path: Path, heard: Heard, watcher: Watcher) -> None:

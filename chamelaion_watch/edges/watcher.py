@@ -1,8 +1,8 @@
 """Hints that something happened in a root: watchdog's events, boiled down to "have a look".
 
 Never the truth: events are lost when queues overflow, do not exist on shares and die with their folder. A hint only
-wakes the scan, at most one per root each 100 ms, and the last event is never without one. On network file systems
-do not watch at all.
+wakes the scan, at most one per root each 100 ms, and the last event is never without one. What we write ourselves
+wakes nobody. On network file systems do not watch at all.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from chamelaion_watch.core.naming import Ours, is_ours
 
 if TYPE_CHECKING:
     from watchdog.events import FileSystemEvent, FileSystemEventHandler
@@ -175,10 +177,18 @@ def _handler(on_event: Callable[[], None]) -> FileSystemEventHandler:
     from watchdog import events
 
     class Handler(events.FileSystemEventHandler):
-        def dispatch(self, event: FileSystemEvent) -> None:  # noqa: ARG002 - a hint does not say what
-            on_event()
+        def dispatch(self, event: FileSystemEvent) -> None:
+            if not _is_our_work(event):
+                on_event()
 
     return Handler()
+
+
+def _is_our_work(event: FileSystemEvent) -> bool:
+    """Whether we wrote or renamed a file of ours; that one is gone may be a person's word."""
+    names = (os.fsdecode(path).rpartition("/")[2] for path in (event.src_path, event.dest_path) if path)
+    # A sentinel may be another daemon's.
+    return event.event_type != "deleted" and all(is_ours(name) not in {None, Ours.ROOT} for name in names)
 
 
 class _OverflowListener(logging.Handler):
