@@ -6,6 +6,7 @@ starts it. A crash anywhere loses nothing that was decided, and decides nothing 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -37,6 +38,7 @@ from chamelaion_watch.core.world import Pause, Said, World
 from chamelaion_watch.edges.clock import Clock
 from chamelaion_watch.edges.ledger.protocol import EventRow, Ledger
 
+GATHER_MS = 10  # events of so long after the last tick share one: a commit is an fsync, and takes as long
 LOOK_FOR_COMMANDS_MS = 1_000  # surface.md: commands apply within a second
 STOPPED_MS = 10_000  # a wait takes a second; one that took so long was a SIGSTOP, or the machine was asleep
 STOP_WITHIN_MS = 8_000  # then the process leaves with the ledger committed, whatever still runs
@@ -74,6 +76,7 @@ class Daemon:
         self._roots = ledger.roots()
         self._gate_kept: tuple[Gate, Pause | None] | None = None
         self._told: list[Said] = []
+        self._ticked_at: Millis = 0
 
     def post(self, event: Event) -> None:
         """Put an event into the inbox; from any thread, or a signal handler."""
@@ -112,6 +115,7 @@ class Daemon:
             self._hands().start(action)
         self._log()
         self._after_tick(world)
+        self._ticked_at = self._clock.now()
         return made.wake_at
 
     # -- inside ---------------------------------------------------------------------------------------
@@ -125,14 +129,17 @@ class Daemon:
 
     def _wait(self, wake_at: Millis) -> list[Event]:
         """Return what the inbox holds, waiting until `wake_at` for the first, but no longer than a second."""
-        wait_ms = max(0, min(wake_at - self._clock.now(), LOOK_FOR_COMMANDS_MS))
+        events = self._taken(until=min(wake_at, self._clock.now() + LOOK_FOR_COMMANDS_MS), most=1)
+        return events + self._taken(until=self._ticked_at + GATHER_MS) if events else events
+
+    def _taken(self, *, until: Millis = 0, most: int | None = None) -> list[Event]:
+        """Return what the inbox holds, and what comes until then, but no more than `most`."""
         events: list[Event] = []
-        try:
-            events.append(self._inbox.get(timeout=wait_ms / 1000) if wait_ms else self._inbox.get_nowait())
-            while True:
-                events.append(self._inbox.get_nowait())
-        except queue.Empty:
-            return events
+        with contextlib.suppress(queue.Empty):
+            while len(events) != most:
+                wait_ms = until - self._clock.now()
+                events.append(self._inbox.get(timeout=wait_ms / 1000) if wait_ms > 0 else self._inbox.get_nowait())
+        return events
 
     def _commands(self) -> list[Command]:
         rows = self._ledger.new_commands()

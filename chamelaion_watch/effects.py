@@ -1,8 +1,8 @@
-"""Carries out actions: one daemon thread each, blocking I/O only, and one event posted back at the end.
+"""Carries out actions: a thread for each, blocking I/O only, and one event posted back at the end.
 
 The only place where action types meet the outside world, and the only one that catches everything: what is not a
-WatchError is a bug of ours, logged with its traceback and reported as `internal`. It decides nothing. Threads are
-daemon threads and no pool (`concurrent.futures` joins at exit): a stop never waits for gigabytes.
+WatchError is a bug of ours, logged with its traceback and reported as `internal`. It decides nothing, and a stop never
+waits for gigabytes.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ from chamelaion_watch.edges.probe import Prober
 from chamelaion_watch.edges.spool import Spool
 from chamelaion_watch.log import redacted
 from chamelaion_watch.rootwork import RootWork
+from chamelaion_watch.workers import Workers
 
 DECISION_LASTS_MS = 5_000  # a submission decided longer ago is void: the world has moved on (api.md)
 PROGRESS_EVERY_MS = 500
@@ -95,15 +96,15 @@ class Effects:
         self._clock = clock
         self._post = post
         self._stopping = threading.Event()
+        self._workers = Workers()
         self._leaves: dict[int, queue.SimpleQueue[Millis | str]] = {}
 
     def start(self, action: Action) -> None:
         """Begin an action; its end arrives as an event."""
         if isinstance(action, Submit):
             self._leaves[action.job.id] = queue.SimpleQueue()
-        thread = threading.Thread(target=self._run, args=(action,), name=type(action).__name__, daemon=True)
         try:
-            thread.start()
+            self._workers.run(type(action).__name__, lambda: self._run(action))
         except RuntimeError as error:  # "can't start new thread": a limit of the machine, and it passes
             self._post(Failed(action, Transient(f"this machine is out of threads: {error}", code="no_threads")))
 

@@ -98,7 +98,7 @@ def daemon(ledger: SqliteLedger, *jobs: Job, policy: Policy | None = None) -> tu
 
 
 def drained(made: Daemon) -> list[Any]:
-    return made._wait(0)
+    return made._taken()
 
 
 def test_threat_13_15_what_is_about_to_be_done_is_durable_before_it_begins(ledger: SqliteLedger, state: Path) -> None:

@@ -272,7 +272,7 @@ class Life:
         return max(self._frozen_until, self.clock.at + self._wake_at - self._process_clock.now())
 
     def _turn(self, daemon: Daemon) -> None:
-        events = daemon._wait(0)
+        events = daemon._taken()
         if not events and self._process_clock.now() < self._wake_at and not self.ledger.has_news():
             return None
         fate = self.rng.random() < self.odds.crash and self.rng.choice(["before", "within", "after"])
