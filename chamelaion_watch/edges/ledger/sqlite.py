@@ -14,6 +14,7 @@ import socket
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from chamelaion_watch.core.model import Attempt, Job, JobState, Millis, RelPath,
 from chamelaion_watch.edges.ledger.lock import DaemonLock, LedgerHeld, holder
 from chamelaion_watch.edges.ledger.protocol import CommandRow, EventRow, NoteRow, RootRow
 from chamelaion_watch.edges.ledger.rows import (
+    COLUMNS,
     command_from_row,
     encode,
     job_from_row,
@@ -36,6 +38,9 @@ __all__ = ["DaemonLock", "LedgerHeld", "LedgerMissing", "SqliteLedger", "holder"
 FILE = "ledger.sqlite3"
 APPLICATION_ID = 0x63776C31  # "cwl1": not some other program's database
 BUSY_TIMEOUT_S = 10.0
+_JOB = f"id, {', '.join(COLUMNS)}"
+_INSERT_JOB = f"INSERT INTO jobs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) RETURNING id"
+_UPDATE_JOB = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in COLUMNS)} WHERE id = ? AND fence = ?"
 
 
 class LedgerMissing(LedgerUnavailable):
@@ -96,33 +101,24 @@ class SqliteLedger:
 
     def add_job(self, job: Job) -> Job:
         """Store a new job and return it with its id."""
-        row = job_to_row(job)
-        columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
-        cursor = self._run(f"INSERT INTO jobs ({columns}) VALUES ({marks}) RETURNING id", row)
-        return job_from_row({**row, "id": cursor.fetchone()["id"]})
+        found = self._run(_INSERT_JOB, job_to_row(job)).fetchone()
+        return replace(job, id=found["id"])
 
     def save_job(self, job: Job) -> bool:
         """Store a changed job; False, and nothing is stored, if another owner has fenced us off."""
-        row = job_to_row(job)
-        changes = ", ".join(f"{name} = :{name}" for name in row)
-        cursor = self._run(f"UPDATE jobs SET {changes} WHERE id = :id AND fence = :fence", {**row, "id": job.id})
-        return cursor.rowcount == 1
+        return self._run(_UPDATE_JOB, (*job_to_row(job), job.id, job.fence)).rowcount == 1
 
     def claim_job(self, job: Job) -> bool:
         """Store a job that is about to be sent, if it is not marked as sent yet, nor any other row of its run."""
-        row = job_to_row(job)
-        changes = ", ".join(f"{name} = :{name}" for name in row)
+        values = storable((*job_to_row(job), job.id, job.fence))
         try:
-            cursor = self._db.execute(
-                f"UPDATE jobs SET {changes} WHERE id = :id AND fence = :fence AND sent_at IS NULL",
-                storable({**row, "id": job.id}),
-            )
+            cursor = self._db.execute(f"{_UPDATE_JOB} AND sent_at IS NULL", values)
         except sqlite3.IntegrityError:  # one_sender
             return False
         return cursor.rowcount == 1
 
     def job(self, job_id: int) -> Job | None:
-        row = self._run("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        row = self._run(f"SELECT {_JOB} FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return job_from_row(row) if row else None
 
     def jobs(
@@ -145,13 +141,13 @@ class SqliteLedger:
         if since is not None:
             wheres.append("changed_at >= ?")
             values.append(since)
-        sql = f"SELECT * FROM jobs WHERE {' AND '.join(wheres)} ORDER BY id DESC LIMIT ?"
+        sql = f"SELECT {_JOB} FROM jobs WHERE {' AND '.join(wheres)} ORDER BY id DESC LIMIT ?"
         rows = self._run(sql, (*values, -1 if limit is None else limit)).fetchall()
         return [job_from_row(row) for row in reversed(rows)]
 
     def latest_jobs(self) -> list[Job]:
         """Return the newest job of each pair."""
-        sql = "SELECT * FROM jobs WHERE id IN (SELECT max(id) FROM jobs GROUP BY root, key) ORDER BY id"
+        sql = f"SELECT {_JOB} FROM jobs WHERE id IN (SELECT max(id) FROM jobs GROUP BY root, key) ORDER BY id"
         return [job_from_row(row) for row in self._run(sql)]
 
     def count_jobs(self) -> dict[str, int]:
