@@ -1,0 +1,228 @@
+"""Does the cost of one more stay the same: pairs from 100 to 10,000, known files from 1,000 to 1,000,000; with a plot.
+
+Pairs are tiny, lie there when the daemon starts, and go through the real daemon and a sandbox process without delay or
+limit, in folders of 100 pairs and all in one. Their time is from the first submission to the last result, so that
+nothing which is there once (starting, settling) makes few pairs look dear. Files are the sources of done pairs, in
+folders of 100; their memory is what the daemon has above one that knows two files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from chamelaion_watch.sandbox.media import make_audio, make_video
+from tests.acceptance.rig import KEY, ROOT, Rig
+from tests.bench import process, trees
+from tests.bench.table import Bench, Row, Run, ratio
+from tests.support import eventually
+
+PAIRS = (100, 300) if trees.IS_SMALL else (100, 300, 1_000, 3_000, 10_000)
+FILES = (1_000, 10_000) if trees.IS_SMALL else (1_000, 10_000, 100_000, 1_000_000)
+FROM_FILES = FILES[0] if trees.IS_SMALL else 10_000  # below that a file is lost in what an empty daemon needs
+PER_FOLDER = 100
+THRICE_TO = 1_000 if not trees.IS_SMALL else 0  # sizes up to this are measured three times, and the median taken
+MOST = 1.1
+DONE_WITHIN_S = 3_600.0
+SETTLED_WITHIN_S = 1_800.0  # a start that takes longer is reported as this long
+MEDIA_S = 0.2
+PLOT = Path(__file__).with_name("growth.png")
+API: Mapping[str, Any] = {
+    "requests_per_minute": 100_000,
+    "max_in_flight": 64,
+    "uploads": 8,
+    "downloads": 8,
+    "poll": {"first": "500ms", "max": "1s"},
+}
+SERIES = ("spread", "single")  # folders of 100 pairs; all in one folder
+
+
+def run(place: Path) -> Run:
+    found: dict[str, float] = {}
+    for size in PAIRS:
+        for series in SERIES:
+            found |= _median(lambda: _pairs(place / "pairs", series, size), size)  # noqa: B023 - called at once
+    empty = _median(lambda: _files(place / "files", trees.Stock(pairs=1)), 2)
+    for size in FILES:
+        stock = trees.Stock(size // 2, folders=size // PER_FOLDER)
+        figures = _median(lambda: _files(place / "files", stock), size)  # noqa: B023 - called at once
+        each = {f"{name}_each": (figures[name] - empty[name]) / size for name in figures}
+        each["bytes_each"] = each.pop("rss_mb_each") * 2**20
+        figures |= each
+        found |= {f"{name}_{size}": value for name, value in figures.items()}
+    draw(found)
+    return found
+
+
+def _median(measure: Callable[[], dict[str, float]], size: int) -> dict[str, float]:
+    runs = [measure() for _ in range(3 if size <= THRICE_TO else 1)]
+    return {name: statistics.median(figures[name] for figures in runs) for name in runs[0]}
+
+
+# -- pairs --------------------------------------------------------------------------------------------
+
+
+def _pairs(home: Path, series: str, size: int) -> dict[str, float]:
+    """Have so many pairs done; returns milliseconds per pair, by what they are of."""
+    with _emptied(home), _sandbox() as (service, base_url):
+        trees.configure(at := Rig(home, base_url), **API)
+        _take_backlog(at)
+        _drop_pairs(at.drop, size, PER_FOLDER if series == "spread" else size)
+        with trees.serving(at) as daemon:
+            ours_s, theirs_s = daemon.cpu_s(), process.cpu_s(service.pid)
+            eventually(lambda: _is_done(at, size), DONE_WITHIN_S, every=0.2)
+            ours_s, theirs_s = daemon.cpu_s() - ours_s, process.cpu_s(service.pid) - theirs_s
+        ((first_at, last_at),) = at.rows("SELECT min(sent_at), max(changed_at) FROM jobs")
+    taken = {"wall": last_at - first_at, "cpu": 1000 * ours_s, "sandbox_cpu": 1000 * theirs_s}
+    return {f"{series}_{name}_ms_{size}": value / size for name, value in taken.items()}
+
+
+def _drop_pairs(drop: Path, size: int, per_folder: int) -> None:
+    """Write pairs that differ in the number at the end of their videos, in a box that players skip."""
+    video, audio = _template(drop.parent)
+    for number in range(size):
+        folder = drop / f"batch{number // per_folder:05d}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"clip{number:06d}.mp4").write_bytes(video + b"\0\0\0\x10free" + number.to_bytes(8, "big"))
+        (folder / f"clip{number:06d}.wav").write_bytes(audio)
+
+
+def _template(folder: Path) -> tuple[bytes, bytes]:
+    video, audio = folder / "one.mp4", folder / "one.wav"
+    make_video(video, seconds=MEDIA_S, width=64, height=64, fps=10, sound=False)
+    make_audio(audio, seconds=MEDIA_S)
+    return video.read_bytes(), audio.read_bytes()
+
+
+def _take_backlog(at: Rig) -> None:
+    settings = yaml.safe_load(at.config.read_text())
+    settings["folders"][0]["backlog"] = "take"
+    at.config.write_text(yaml.safe_dump(settings))
+
+
+def _is_done(at: Rig, size: int) -> bool:
+    states = dict(at.rows("SELECT state, count(*) FROM jobs GROUP BY state"))
+    assert not {"failed", "doubtful", "cancelled"} & states.keys(), states
+    return bool(states.get("done") == size)
+
+
+@contextlib.contextmanager
+def _sandbox() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the stand-in service as a process; gives it and its base URL."""
+    no_limits = ["--rpm", "10000000", "--queue-s", "0", "--processing-s", "0"]
+    command = [sys.executable, "-m", "chamelaion_watch.sandbox", "--key", KEY, *no_limits]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as service:
+        assert service.stdout is not None
+        try:
+            yield service, service.stdout.readline().removeprefix("READY").strip()
+        finally:
+            service.terminate()
+
+
+# -- files --------------------------------------------------------------------------------------------
+
+
+def _files(home: Path, stock: trees.Stock) -> dict[str, float]:
+    """Start a daemon that knows so many files; its memory is taken when it has recognised all of them."""
+    with _emptied(home):
+        at = trees.make(home, stock)
+        with trees.serving(at) as daemon:
+            settled_s = SETTLED_WITHIN_S
+            with contextlib.suppress(AssertionError):
+                settled_s = trees.settled_s(at, stock, daemon, SETTLED_WITHIN_S)
+            return {"ready_s": daemon.ready_s, "settled_s": settled_s, "rss_mb": daemon.rss_mb()}
+
+
+@contextlib.contextmanager
+def _emptied(home: Path) -> Iterator[None]:
+    """A new folder, gone at the end: of a million files it should not wait for the others."""
+    home.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(home)
+
+
+# -- the plot -----------------------------------------------------------------------------------------
+
+
+def draw(found: Run) -> None:
+    """Write the plot: both panels logarithmic both ways, what grows linearly dotted."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw_pairs(left, found)
+    _draw_files(right, found)
+    figure.savefig(PLOT, dpi=80, metadata={"Software": None})
+
+
+def _draw_pairs(axes: Any, found: Run) -> None:
+    for series, marker in zip(SERIES, "os", strict=True):
+        told = f"folders of {PER_FOLDER}" if series == "spread" else "one folder"
+        for name, colour in (("wall", "C0"), ("cpu", "C1")):
+            values = [found[f"{series}_{name}_ms_{size}"] for size in PAIRS]
+            axes.loglog(PAIRS, values, marker=marker, color=colour, label=f"{name}, {told}")
+            axes.loglog(PAIRS, [values[0]] * len(PAIRS), ":", color=colour)
+    axes.set(title="Time per pair (dotted: linear growth)", xlabel="pairs", ylabel="ms per pair", ylim=(1, 1_000))
+    axes.legend()
+
+
+def _draw_files(axes: Any, found: Run) -> None:
+    sizes = [size for size in FILES if size >= FROM_FILES]
+    each = [found[f"bytes_each_{size}"] for size in sizes]
+    axes.loglog(sizes, each, "o-", color="C2", label="bytes per file (left)")
+    axes.loglog(sizes, [each[0]] * len(sizes), ":", color="C2")
+    beside = axes.twinx()
+    for name, colour in (("ready", "C3"), ("settled", "C4")):
+        values = {size: found[f"{name}_s_{size}"] for size in FILES}
+        beside.loglog(FILES, list(values.values()), "s-", color=colour, label=f"{name} after, s (right)")
+        beside.loglog(sizes, [values[FROM_FILES] * size / FROM_FILES for size in sizes], ":", color=colour)
+    axes.set(
+        title="Known files (dotted: linear growth)", xlabel="files", ylabel="bytes per file", ylim=(100, 1_000_000)
+    )
+    beside.set_ylabel("seconds")
+    lines = [*axes.get_lines(), *beside.get_lines()]
+    axes.legend(handles=[line for line in lines if not str(line.get_label()).startswith("_")], loc="upper left")
+
+
+def _per_pair(series: str, name: str, what: str, at_most: float | None = None, least: int = PAIRS[0]) -> Row:
+    ours, peer = f"{series}_{name}_ms_{PAIRS[-1]}", f"{series}_{name}_ms_{least}"
+    told = f"{what} at {PAIRS[-1]:,} pairs ÷ at {least:,}"
+    return Row(told, ratio(ours, peer), "×", at_most=at_most, ours=ours, peer=peer, shown="ms")
+
+
+def _per_file(each: str, what: str, shown: str = "", unit: str = "s") -> Row:
+    """Compare what each file costs above a daemon that knows two; `shown` is of all of them where that says more."""
+    least, most = f"{each}_{FROM_FILES}", f"{each}_{FILES[-1]}"
+    ours, peer = (f"{shown}_{FILES[-1]}", f"{shown}_{FROM_FILES}") if shown else (most, least)
+    told = f"{what} at {FILES[-1]:,} files ÷ at {FROM_FILES:,}"
+    return Row(told, ratio(most, least), "×", at_most=MOST, ours=ours, peer=peer, shown=unit)
+
+
+BENCH = Bench(
+    title="Growth",
+    run=run,
+    peers=lambda: ["itself with less to do"],
+    runs=1,  # each of the smaller sizes thrice within it
+    rows=(
+        _per_pair("spread", "wall", "time per pair, folders of 100,", MOST),
+        _per_pair("spread", "cpu", "CPU per pair, folders of 100,", MOST),
+        _per_pair("single", "wall", "time per pair, all in one folder,", MOST),
+        _per_pair("single", "cpu", "CPU per pair, all in one folder,", MOST),
+        _per_pair("spread", "wall", "time per pair, folders of 100,", least=PAIRS[-3:][0]),
+        _per_pair("single", "wall", "time per pair, all in one folder,", least=PAIRS[-3:][0]),
+        _per_pair("spread", "sandbox_cpu", "CPU of the sandbox per pair"),
+        _per_file("bytes_each", "memory per known file", unit="bytes"),
+        _per_file("ready_s_each", "start per known file, until ready,", "ready_s"),
+        _per_file("settled_s_each", "start per known file, until each was looked at,", "settled_s"),
+    ),
+)
