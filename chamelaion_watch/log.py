@@ -64,8 +64,10 @@ def redacted(text: str) -> str:
     """Return `text` without hidden secrets, bearer tokens, passwords in URLs and the queries of URLs."""
     for secret in _secrets:
         text = text.replace(secret, "***")
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
+    folded = text.casefold()
+    for needed, pattern, replacement in _PATTERNS:
+        if needed in folded:
+            text = pattern.sub(replacement, text)
     return text
 
 
@@ -86,15 +88,16 @@ def log_uncaught() -> None:
 
 _secrets: list[str] = []
 
+# The word that a match holds, which is quickly looked for, the pattern, and what takes the match's place.
 _PATTERNS = tuple(
-    (re.compile(pattern, re.IGNORECASE), replacement)
-    for pattern, replacement in (
-        (r"\b(Bearer)[\s:=]+[^\s'\",;<>)\]}]+", r"\1 ***"),
-        (r"\b(x-api-key)([\s'\":=,]+(?:b['\"])?)[^\s'\",;<>)\]}]+", r"\1\2***"),
-        (r"(\b[a-z][a-z0-9+.-]*://)[^\s/?#@'\"<>]+@", r"\1***@"),
-        (r"(\b[a-z][a-z0-9+.-]*://[^\s?'\"<>]*)\?[^\s'\"<>]*", r"\1?***"),
+    (needed, re.compile(pattern, re.IGNORECASE), replacement)
+    for needed, pattern, replacement in (
+        ("bearer", r"\b(Bearer)[\s:=]+[^\s'\",;<>)\]}]+", r"\1 ***"),
+        ("x-api-key", r"\b(x-api-key)([\s'\":=,]+(?:b['\"])?)[^\s'\",;<>)\]}]+", r"\1\2***"),
+        ("://", r"(\b[a-z][a-z0-9+.-]*://)[^\s/?#@'\"<>]+@", r"\1***@"),
+        ("?", r"(\b[a-z][a-z0-9+.-]*://[^\s?'\"<>]*)\?[^\s'\"<>]*", r"\1?***"),
         # request lines of servers and proxies; not every path: file names may hold a question mark
-        (r"(\b(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)\s+/[^\s?'\"<>]*)\?[^\s'\"<>]*", r"\1?***"),
+        ("?", r"(\b(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)\s+/[^\s?'\"<>]*)\?[^\s'\"<>]*", r"\1?***"),
     )
 )
 

@@ -262,11 +262,21 @@ def test_a_429_beside_the_refused_one_lowers_the_limit_further_and_nothing_else(
 
 
 def test_refused_again_with_fewer_in_flight_it_was_the_rate_and_counts_twice() -> None:
-    busy = replace(Gate(), accepted=tuple(NOW - at for at in (5_000, 4_000, 3_000, 2_000, 1_000)))
+    busy = replace(Gate(), recent=((NOW - 5_000, 2), (NOW - 3_000, 1), (NOW - 1_000, 2)))
     capped = refused(busy, limited(), NOW, in_flight=5, began_at=NOW - 1)
     again = refused(capped, limited(), NOW + 5 * S_, in_flight=4, began_at=NOW + 4 * S_)
     assert (again.state, again.strikes, again.limit, again.rate) == (AccountState.RATE_LIMITED, 2, None, 5.0)
     assert again.until_at - (NOW + 5 * S_) == 60 * S_
+
+
+def test_submissions_are_counted_by_the_second_and_for_a_minute() -> None:
+    at = Gate()
+    for number in range(600):
+        at = gate.accepted(at, number, NOW + number * 200, 1, WIDE)
+    assert sum(count for _, count in at.recent) == 300
+    assert len(at.recent) <= 61
+    learned = refused(at, limited(), NOW + 120 * S_, in_flight=0)
+    assert learned.rate == pytest.approx(300, abs=5)
 
 
 def test_a_stale_success_does_not_end_the_suspicion_of_a_cap() -> None:
@@ -374,7 +384,7 @@ def test_a_promise_that_is_over_binds_nobody() -> None:
 
 
 def test_a_row_survives_json_and_fields_of_other_versions() -> None:
-    at = replace(refused(Gate(), limited(30.0)), accepted=(NOW - 5, NOW - 3), canary=7)
+    at = replace(refused(Gate(), limited(30.0)), recent=((NOW - 5_000, 2), (NOW - 3, 1)), canary=7)
     row = json.loads(json.dumps(gate.to_row(at)))
     assert gate.from_row(row) == replace(at, canary=None)
     del row["rate"]
@@ -391,13 +401,13 @@ def test_threat_78_a_wall_clock_that_jumped_while_the_daemon_was_down_makes_no_w
         limit_raised_at=then,
         rate=1.0,
         rate_raised_at=then,
-        accepted=(then,),
+        recent=((then, 1),),
     )
     back = gate.restored(at, NOW, POLICY)
     assert back.until_at <= NOW + 7_200 * S_  # twice the longest pause
     assert back.next_slot_at <= NOW + MINUTE
     assert max(back.limit_raised_at, back.rate_raised_at, back.since_at) <= NOW
-    assert back.accepted == ()
+    assert back.recent == ()
 
 
 def test_a_restart_keeps_a_promise() -> None:

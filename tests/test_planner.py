@@ -46,7 +46,7 @@ def test_one_goes_at_a_time_and_the_next_when_its_slot_comes() -> None:
     assert submitted_ids(made) == [1]
     assert submitted_ids(made, NOW + 999) == []
     made.now = NOW + 1_000
-    assert planner.plan(made).wake_at == NOW + 1_020
+    assert planner.plan(made).wake_at == NOW + 1_015
     assert submitted_ids(made, NOW + 1_020) == [2]
 
 
@@ -144,10 +144,10 @@ def test_the_days_limit_counts_what_is_being_sent_and_forgets_yesterday() -> Non
 # -- everything else ----------------------------------------------------------------------------------
 
 
-def test_queued_jobs_are_probed_at_once_two_at_a_time() -> None:
-    made = queue(3)
+def test_queued_jobs_are_probed_at_once_two_for_each_child() -> None:
+    made = queue(6)
     made.checked.clear()
-    assert [action.job.id for action in of(Probe, tick(made))] == [1, 2]
+    assert [action.job.id for action in of(Probe, tick(made))] == [1, 2, 3, 4]
     assert of(Probe, tick(made)) == []
 
 
@@ -172,7 +172,7 @@ def test_an_unclaimed_root_is_claimed_once() -> None:
     assert of(Claim, tick(made)) == []
 
 
-def test_two_files_are_hashed_in_all_and_each_root_has_its_turn() -> None:
+def test_four_files_are_hashed_in_all_and_each_root_has_its_turn() -> None:
     made = world()
     for name in ("a", "b", "c"):
         folder = made.folders[name] = folder_with()
@@ -181,7 +181,7 @@ def test_two_files_are_hashed_in_all_and_each_root_has_its_turn() -> None:
         for _ in range(2):
             seen = [(path, Signature(5_000, 1)) for path in ("s.mp4", "s.wav")]
             folder.scanned(looked(*seen, deep=True, root=name), NOW)
-    assert [action.root for action in of(Hash, tick(made))] == ["a", "b"]
+    assert [action.root for action in of(Hash, tick(made))] == ["a", "b", "c", "a"]
 
 
 def test_a_closed_account_is_probed_and_nothing_else_is_asked() -> None:

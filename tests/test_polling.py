@@ -78,13 +78,13 @@ def test_a_round_of_the_list_asks_for_all_and_singly_for_those_who_are_due() -> 
     assert poll.singly == (1, 2, 3, 4)
 
 
-def test_as_long_as_nothing_is_known_of_its_pace_the_list_is_read_each_poll_first() -> None:
-    made = world(*rendering(8))
+def test_as_long_as_nothing_is_known_of_its_pace_the_list_is_read_ever_more_seldom_up_to_poll_first() -> None:
+    made = world(*rendering(8, next_at=NOW + S_))
     times = []
-    for _ in range(4):
+    for _ in range(7):
         answer(made, next_poll(made))
-        times.append(made.now - NOW)
-    assert times == [10 * S_, 20 * S_, 30 * S_, 40 * S_]
+        times.append((made.now - NOW) // S_)
+    assert times == [1, 3, 7, 15, 25, 35, 45]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from chamelaion_watch.core.messages import (
     Submitted,
 )
 from chamelaion_watch.core.model import Job, JobState, Request, RootState
+from chamelaion_watch.core.polling import FIRST_GUESS_MS
 from chamelaion_watch.core.submission import WITHDRAWN
 from chamelaion_watch.core.world import World
 from tests.builders import NOW, job, of, source, sweep, tick, world
@@ -79,7 +80,7 @@ def test_accepted_it_renders_and_counts_for_the_day() -> None:
     tick(made, Submitted(action, "req-1"), at=NOW + S_)
     now = made.book.jobs[1]
     assert (now.state, now.request_id, now.accepted_at) == (JobState.RENDERING, "req-1", NOW + S_)
-    assert now.next_at == NOW + S_ + made.policy.poll.first_ms
+    assert now.next_at == NOW + S_ + FIRST_GUESS_MS
     assert (now.sent_until, now.finishing_at, now.doubt_at) == (None, None, None)
     assert now.sent_at == NOW  # no other row of this run may ever be sent
     assert made.accepted_today() == 1

@@ -46,7 +46,7 @@ class Gate:
     rate: float | None = None  # learned submissions per minute; None: as configured
     rate_raised_at: Millis = 0
     next_slot_at: Millis = 0  # GCRA: when the next submission conforms
-    accepted: tuple[Millis, ...] = ()  # the last minute's accepted submissions
+    recent: tuple[tuple[Millis, int], ...] = ()  # the last minute's accepted submissions: how many from each second
     failures: int = 0  # 5xx in a row
 
     @property
@@ -59,7 +59,7 @@ def from_row(row: dict[str, Any]) -> Gate:
     known = {name: row[name] for name in Gate.__slots__ if name in row}
     if "state" in known:
         known["state"] = AccountState(known["state"])
-    known["accepted"] = tuple(known.get("accepted", ()))
+    known["recent"] = tuple((int(second_at), int(count)) for second_at, count in known.get("recent", ()))
     return Gate(**known)
 
 
@@ -135,7 +135,7 @@ def dropped(gate: Gate, job_id: int) -> Gate:
 
 def accepted(gate: Gate, job_id: int, now: Millis, in_flight: int, policy: Policy) -> Gate:
     """The service took a submission; after a stop only the canary's says anything: the others began before it."""
-    gate = replace(gate, accepted=(*_last_minute(gate, now), now), failures=0)
+    gate = replace(gate, recent=_counted(gate, now), failures=0)
     if needs_canary(gate):
         if gate.canary != job_id:
             return gate
@@ -241,7 +241,7 @@ def restored(gate: Gate, now: Millis, policy: Policy) -> Gate:
         since_at=min(gate.since_at, now),
         limit_raised_at=min(gate.limit_raised_at, now),
         rate_raised_at=min(gate.rate_raised_at, now),
-        accepted=tuple(at for at in gate.accepted if now - MINUTE_MS < at <= now),
+        recent=tuple((second_at, count) for second_at, count in _last_minute(gate, now) if second_at <= now),
         canary=None,
     )
 
@@ -279,8 +279,21 @@ def _opened(gate: Gate, now: Millis) -> Gate:
     )
 
 
-def _last_minute(gate: Gate, now: Millis) -> tuple[Millis, ...]:
-    return tuple(at for at in gate.accepted if at > now - MINUTE_MS)
+def _last_minute(gate: Gate, now: Millis) -> tuple[tuple[Millis, int], ...]:
+    return tuple((second_at, count) for second_at, count in gate.recent if second_at > now - MINUTE_MS)
+
+
+def _count(gate: Gate, now: Millis) -> int:
+    return sum(count for _, count in _last_minute(gate, now))
+
+
+def _counted(gate: Gate, now: Millis) -> tuple[tuple[Millis, int], ...]:
+    """One more, by seconds: a row of thousands of instants, written at each tick, took 4 % of a herd's time."""
+    recent = _last_minute(gate, now)
+    if recent and recent[-1][0] <= now < recent[-1][0] + 1000:
+        second_at, count = recent[-1]
+        return *recent[:-1], (second_at, count + 1)
+    return *recent, (now, 1)
 
 
 def _may_be_cap(gate: Gate, now: Millis, in_flight: int, policy: Policy) -> bool:
@@ -290,7 +303,7 @@ def _may_be_cap(gate: Gate, now: Millis, in_flight: int, policy: Policy) -> bool
         and not gate.is_cap_suspected
         and gate.is_open
         and gate.strikes == 0
-        and len(_last_minute(gate, now)) < policy.requests_per_minute
+        and _count(gate, now) < policy.requests_per_minute
     )
 
 
@@ -316,7 +329,7 @@ def _rate_learned(gate: Gate, now: Millis) -> Gate:
     """A 429 that is not the cap: what was accepted in the last minute is what the server allows."""
     if gate.is_cap_suspected:  # refused again with fewer in flight: it was the rate, and counts as the second strike
         gate = replace(gate, is_cap_suspected=False, limit=None, caps=0, strikes=gate.strikes + 1)
-    count = len(_last_minute(gate, now))
+    count = _count(gate, now)
     if not gate.is_open or not count:  # nothing of ours was taken: others use the account, our pace is not to blame
         return gate
     return replace(gate, rate=float(count), rate_raised_at=now)

@@ -15,9 +15,10 @@ SOONEST_MS, LATEST_MS = 250, 300_000  # of a first look: a bad job fails within 
 
 @dataclass(slots=True)
 class Pace:
-    """What was learned in this process, and when the service's list was last read, by how many calls."""
+    """What was learned in this process, and when the service's list was last read, how often, by how many calls."""
 
     listed_at: Millis = 0
+    rounds: int = 0
     calls: int = 1
     _took: deque[tuple[int, int | None]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 

@@ -31,8 +31,8 @@ from chamelaion_watch.core.submission import SEND_WINDOW_MS
 from chamelaion_watch.core.target import output_of
 from chamelaion_watch.core.world import World
 
-HASHES = 2  # at once, over all roots
-PROBES = 2  # as many as there are children
+HASHES = 4  # at once, over all roots; a disk reads one large file at a time
+PROBES = 4  # two for each child, so that none waits for the next
 LOOK_UPS = 2
 HUNG_MS = 60_000
 IDLE_MS = 60_000

@@ -17,6 +17,7 @@ TOGETHER_MS = 2_000  # polls due so soon ride in the same round
 LEAST_MS = 1_000  # between two rounds of the list
 ROUNDS_COST = 4  # finished jobs for each call, at least
 AWAITED = 3  # so many times as often while others wait for a place: a place that nobody knows to be free is lost
+FIRST_GUESS_MS = 1_000  # a first look, and a first round, while nothing is known; rounds are doubled from there
 OLD_MS = 86_400_000  # a job that renders for a day is asked for rarely, and shown as stuck
 OLD_POLL_MS = 300_000
 
@@ -34,6 +35,7 @@ def to_ask(world: World) -> tuple[Poll | None, Millis | None]:
     due = [job for job in jobs if is_due(world, job)]
     if is_list:
         world.pace.listed_at = world.now
+        world.pace.rounds += 1
     asked = jobs if is_list else due
     return Poll(tuple((job.id, job.request_id or "") for job in asked), tuple(job.id for job in due)), None
 
@@ -41,7 +43,7 @@ def to_ask(world: World) -> tuple[Poll | None, Millis | None]:
 def first_at(world: World, job: Job) -> Millis:
     """When to ask for a job that was accepted just now."""
     learned_ms = world.pace.first_look_ms(world.video_ms.get(job.id))
-    return world.now + (world.policy.poll.first_ms if learned_ms is None else learned_ms)
+    return world.now + (min(FIRST_GUESS_MS, world.policy.poll.first_ms) if learned_ms is None else learned_ms)
 
 
 def next_at(world: World, job: Job) -> Millis:
@@ -70,7 +72,7 @@ def _every_ms(world: World, count: int) -> int:
     """How far apart the rounds are, with so many jobs in flight: they finish `count` in the typical time."""
     longest_ms = world.policy.poll.first_ms // (AWAITED if _is_awaited(world) else 1)
     if (typical_ms := world.pace.typical_ms()) is None:
-        return longest_ms
+        return min(longest_ms, FIRST_GUESS_MS << min(world.pace.rounds, 20))
     return min(longest_ms, max(LEAST_MS, ROUNDS_COST * world.pace.calls * typical_ms // count))
 
 

@@ -21,6 +21,8 @@ def printable(text: str, limit: int = 300) -> str:
     Control and format characters become `\n`, `\x07`, `\u202e`; a byte that was no UTF-8 (`os.fsdecode`) `\xff`.
     What does not fit is cut between characters and ends in `…`. A backslash stays as it is: names keep their look.
     """
+    if len(text) <= limit and text.isprintable():  # most are; letter by letter is 20 times as slow
+        return text
     pieces: list[str] = []
     room = limit
     for char in text:
