@@ -26,12 +26,12 @@ What must stay true
 
 Modules
     core/         decisions
-      nouns: model errors messages policy book world text
+      nouns: model errors messages policy book shelf world text
       files: ignore completeness unread agenda reading file folder pairindex
       pairs: pairing languages nearmiss preflight
       jobs: lifecycle intake submission polling pace rendering delivery spooling twins
       the account: gate
-      what to do: reactions planner turns commands once
+      what to do: reactions planner turns resting commands once
       words and names: naming target notebook notes advice remote_errors
     edges/        one outside thing each
       the drop folder, reading: disk jail listing structure

@@ -33,6 +33,7 @@ from chamelaion_watch.core.messages import (
 from chamelaion_watch.core.model import Job, Millis
 from chamelaion_watch.core.planner import plan
 from chamelaion_watch.core.reactions import apply
+from chamelaion_watch.core.resting import rest
 from chamelaion_watch.core.submission import WITHDRAWN
 from chamelaion_watch.core.world import Pause, Said, World
 from chamelaion_watch.edges.clock import Clock
@@ -109,6 +110,7 @@ class Daemon:
             made = plan(world)
             actions = [action for action in made.actions if self._is_ours(action)]
             self._write()
+        rest(world)
         self._answer_uploads()
         for action in actions:
             world.running[action] = world.now

@@ -77,7 +77,8 @@ class Display:
         """Say at the end what became of everything, and what is left for people."""
         if self._world is None:
             return
-        jobs = {str(state): len(ids) for state, ids in self._world.book.by_state.items() if ids}
+        counts = {state: self._world.book.count(state) for state in JobState}
+        jobs = {str(state): count for state, count in counts.items() if count}
         open_pairs = list(pairs(self._world))
         for line in open_pairs:
             print(f"{line['state']:<11} {line['root']}/{line['name']}: {line['reason']}", file=self._terminal)
@@ -119,6 +120,6 @@ def _table(world: World) -> Table:
         drawn.add_row(Text(f"{row['root']}/{row['name']}"), state, progress, Text(row["reason"]))
     told = account(world)
     more = f" and {len(rows) - MOST_ROWS} more: {dict(counts(rows))}" if len(rows) > MOST_ROWS else ""
-    done = len(world.book.by_state[JobState.DONE])
+    done = world.book.count(JobState.DONE)
     drawn.caption = f"account {told['state']}, {told['in_flight']} in flight, {done} done{more}"
     return drawn

@@ -6,8 +6,8 @@ Nothing here is special to a crash: rows are read, what was being sent when the 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from chamelaion_watch.core import gate, submission
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.lifecycle import FINAL
-from chamelaion_watch.core.model import Job, JobState, Millis
+from chamelaion_watch.core.model import Job, JobState, Millis, RelPath
 from chamelaion_watch.core.policy import FolderPolicy, Policy
 from chamelaion_watch.core.polling import OLD_POLL_MS
 from chamelaion_watch.core.world import DAY_MS, HISTORY, Note, Pause, World
@@ -42,13 +42,14 @@ def restore(
     and the failure was not the doing of a pair that was being sent.
     """
     world = World(policy, now=now, utc_offset_s=utc_offset_s)
-    _read_jobs(world, ledger)
+    folders = list(folders)
+    over = _read_jobs(world, ledger, {folder.name for folder in folders if folder.has_receipts})
     _read_gate(world, ledger.gate())
     if held is not None:
         world.gate = gate.restored(held, now, policy)
     roots = ledger.roots()
     for folder_policy in folders:
-        folder = _folder(world, ledger, folder_policy, roots.get(folder_policy.name))
+        folder = _folder(ledger, folder_policy, roots.get(folder_policy.name), over[folder_policy.name])
         world.folders[folder_policy.name] = folder
     for row in ledger.notes():
         world.notes[row.root, row.subject] = Note(row.root, row.subject, row.kind, row.paths, row.digest)
@@ -100,12 +101,24 @@ def note_row(note: Note, now: Millis) -> NoteRow:
     return NoteRow(note.root, note.subject, note.kind, note.paths, note.digest, now)
 
 
-def _read_jobs(world: World, ledger: Ledger) -> None:
-    """Read all jobs: one that is long done may be the row that a new pair's run was paid with."""
-    for job in ledger.jobs():
-        world.book.put(_within_reach(job, world.now))
+def _read_jobs(world: World, ledger: Ledger, with_receipts: Collection[str]) -> Mapping[str, set[RelPath]]:
+    """Read all jobs: one that is long done may be the row that a new pair's run was paid with.
+
+    Returns, by root, the sources whose job is over: they need no second gate if they are as they were.
+    """
+    over: dict[str, set[RelPath]] = defaultdict(set)
+    still: dict[str, set[RelPath]] = defaultdict(set)
+    for row in ledger.each_job():
+        job = _within_reach(row, world.now)
+        may_rest = job.state in FINAL and job.root not in with_receipts
+        (world.book.shelve if may_rest else world.book.put)(job)
+        paths = still if job.state in (JobState.QUEUED, JobState.SUBMITTING) else over
+        paths[job.root].update((job.video.path, job.audio.path))
     for job in world.book.open():
         world.history[job.id] = deque(ledger.attempts(job.id), maxlen=HISTORY)
+    for root, paths_of_root in still.items():
+        over[root] -= paths_of_root
+    return over
 
 
 def _within_reach(job: Job, now: Millis) -> Job:
@@ -129,17 +142,7 @@ def _read_gate(world: World, row: dict[str, Any] | None) -> None:
         world.pause = Pause(*row["pause"])
 
 
-def _folder(world: World, ledger: Ledger, policy: FolderPolicy, row: RootRow | None) -> Folder:
-    """A root; its remembered files need no second gate where the pair's job is over."""
-    over = {
-        source.path
-        for job in world.book.of(*FINAL, JobState.FAILED, JobState.RENDERING, JobState.RENDERED, JobState.DOUBTFUL)
-        if job.root == policy.name
-        for source in (job.video, job.audio)
-    }
-    for job in world.book.of(JobState.QUEUED, JobState.SUBMITTING):
-        if job.root == policy.name:
-            over -= {job.video.path, job.audio.path}
+def _folder(ledger: Ledger, policy: FolderPolicy, row: RootRow | None, over: Collection[RelPath]) -> Folder:
     known = {path: (signature, sha256, path in over) for path, (signature, sha256) in ledger.files(policy.name).items()}
     is_new = row is None or row.path != policy.path or row.first_seen_at == NEVER
     folder = Folder(policy, known=known, held=ledger.held(policy.name), is_new=is_new)

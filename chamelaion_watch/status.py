@@ -74,10 +74,12 @@ def pairs(world: World) -> Iterator[dict[str, Any]]:
     """Yield a line for each pair that is open or needs a person."""
     for folder in world.folders.values():
         for key, pair in folder.pairs.items():
-            job = world.book.newest(folder.policy.name, key)
-            if job is None or (job.state in FINAL and folder.holding(pair) is not None):
+            is_finished = world.book.is_finished(folder.policy.name, key)
+            job = None if is_finished else world.book.newest(folder.policy.name, key)
+            is_over = is_finished or (job is not None and job.state in FINAL)
+            if (job is None and not is_finished) or (is_over and folder.holding(pair) is not None):
                 yield _without_job(world, folder, key)
-            elif job.state not in FINAL:
+            elif job is not None and not is_over:
                 yield _with_job(world, job)
         for path, item in folder.unpaired.items():
             file = folder.files[path]

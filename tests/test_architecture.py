@@ -19,7 +19,20 @@ MOST_LINES = 400
 # Standard modules that hold values and pure functions: no clock, disk, socket, randomness, log.
 PURE = {
     *("__future__", "base64", "bisect", "collections", "dataclasses", "datetime", "difflib", "enum", "fnmatch"),
-    *("functools", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string", "textwrap", "types"),
+    *(
+        "functools",
+        "hashlib",
+        "heapq",
+        "itertools",
+        "json",
+        "math",
+        "operator",
+        "re",
+        "string",
+        "textwrap",
+        "types",
+        "zlib",
+    ),
     *("typing", "unicodedata"),
 }
 IMPURE_CALLS = {("datetime", "now"), ("datetime", "today"), ("datetime", "utcnow"), ("date", "today")}

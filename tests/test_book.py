@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ JOBS = st.builds(
     lambda number, state, content, run, priority, next_at, must_look_up: replace(
         job(number, key=f"s{number % 3}", state=state),
         video=source("v.mp4", content),
+        audio=source("a.wav", content),
         reference_id=f"cw-{content}-{run}",
         priority=-number % 2 if priority else 0,
         next_at=next_at,
@@ -30,11 +32,16 @@ JOBS = st.builds(
 )
 
 
-@given(changes=st.lists(JOBS, max_size=30))
-def test_it_says_what_asking_every_job_would(changes: list[Job]) -> None:
+@given(changes=st.lists(st.tuples(JOBS, st.booleans()), max_size=30))
+def test_it_says_what_asking_every_job_would_whatever_lies_on_the_shelf(changes: list[tuple[Job, bool]]) -> None:
     book, plain = Book(), dict[int, Job]()
-    for one in changes:
-        book.put(one)
+    for one, is_shelved in changes:
+        if is_shelved and one.state is JobState.DONE and one.id not in plain:
+            book.shelve(one)
+        else:
+            book.put(one)
+            if is_shelved and one.state is JobState.DONE:
+                book.shelve(one)
         plain[one.id] = one
     jobs = sorted(plain.values(), key=lambda one: one.id)
     queued = [one for one in jobs if one.state is JobState.QUEUED]
@@ -51,7 +58,15 @@ def test_it_says_what_asking_every_job_would(changes: list[Job]) -> None:
             other for other in jobs if (other.video.sha256, other.audio.sha256) == content
         ]
         newest = book.newest(one.root, one.key)
-        assert newest is not None
-        assert newest.id == max(other.id for other in jobs if other.key == one.key)
+        assert newest == max((other for other in jobs if other.key == one.key), key=lambda other: other.id)
+        assert book.is_finished(one.root, one.key) == (newest.id in book.shelf)
+        assert book.get(one.id) == one
     for state in JobState:
-        assert {one.id for one in book.of(state)} == {one.id for one in jobs if one.state is state}
+        assert book.count(state) == sum(one.state is state for one in jobs)
+    assert {one.id for one in book.of(*JobState)} | {one.id for one in book.shelf} == plain.keys()
+    assert not book.jobs.keys() & {one.id for one in book.shelf}
+
+
+def test_what_is_not_finished_is_not_shelved() -> None:
+    with pytest.raises(AssertionError):
+        Book().shelve(job(state=JobState.RENDERED))

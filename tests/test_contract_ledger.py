@@ -140,6 +140,7 @@ def test_jobs_are_found_by_state_root_time_and_number(ledger: Ledger) -> None:
     assert ledger.jobs(since=5) == [two, three, four]
     assert ledger.jobs(limit=2) == [three, four]
     assert ledger.latest_jobs() == [one, three, four]
+    assert list(ledger.each_job()) == ledger.jobs()
     assert ledger.count_jobs() == {"queued": 3, "done": 1}
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from chamelaion_watch.core.lifecycle import FINAL
 from chamelaion_watch.core.model import Job, JobState, RelPath
+from chamelaion_watch.core.shelf import Shelf
 
 Key = TypeVar("Key")
 
@@ -52,33 +53,55 @@ class Queue:
 
 @dataclass(slots=True)
 class Book:
-    """All jobs of the ledger, by id, by pair, by the run that they stand for, by content."""
+    """All jobs of the ledger, by pair, by their run, by content; what is finished lies on the shelf."""
 
-    jobs: dict[int, Job] = field(default_factory=dict)
+    jobs: dict[int, Job] = field(default_factory=dict)  # but for those on the shelf
+    shelf: Shelf = field(default_factory=Shelf)
     queue: Queue = field(default_factory=Queue)
-    latest: dict[tuple[str, RelPath], int] = field(default_factory=dict)
     by_state: dict[JobState, dict[int, None]] = field(default_factory=lambda: {state: {} for state in JobState})
+    _latest: dict[tuple[str, RelPath], int] = field(default_factory=dict)
     _by_reference: dict[str, tuple[int, ...]] = field(default_factory=dict)  # ids in order
     _by_content: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
 
     def put(self, job: Job) -> None:
         """Take in a new or changed job."""
+        taken = self.shelf.take(job.id)
         old = self.jobs.get(job.id)
         if old is not None:
             self.by_state[old.state].pop(job.id)
         self.jobs[job.id] = job
         self.by_state[job.state][job.id] = None
         pair = (job.root, job.key)
-        self.latest[pair] = max(job.id, self.latest.get(pair, 0))
+        self._latest[pair] = max(job.id, self._latest.get(pair, 0))
         if old is None or _identity(old) != _identity(job):
             self._relink(old, job)
         if job.state is JobState.QUEUED:
             self.queue.put(job)
         elif old is not None and old.state is JobState.QUEUED:
             self.queue.drop(job.id)
-        self._mark_twins(job.reference_id)
+        self._mark_twins(job)
+        if taken is not None:
+            self._mark_twins(taken)
+
+    def shelve(self, job: Job) -> None:
+        """Put a finished job on the shelf, be it known or not."""
+        assert job.state in FINAL, f"job {job.id} is {job.state}"
+        if self.jobs.pop(job.id, None) is not None:
+            self.by_state[job.state].pop(job.id)
+            self._unlink(job)
+            if self._latest.get((job.root, job.key)) == job.id:
+                del self._latest[job.root, job.key]
+        self.shelf.put(job)
+        self._mark_twins(job)
+
+    def get(self, job_id: int) -> Job | None:
+        return self.jobs.get(job_id) or self.shelf.get(job_id)
+
+    def count(self, state: JobState) -> int:
+        return len(self.by_state[state]) + self.shelf.counts[state]
 
     def of(self, *states: JobState) -> list[Job]:
+        """Return the jobs in these states, but for those on the shelf."""
         return [self.jobs[job_id] for state in states for job_id in self.by_state[state]]
 
     def queued(self) -> Iterator[Job]:
@@ -86,33 +109,58 @@ class Book:
         return (self.jobs[job_id] for job_id in self.queue)
 
     def newest(self, root: str, key: RelPath) -> Job | None:
-        job_id = self.latest.get((root, key))
-        return None if job_id is None else self.jobs[job_id]
+        live, shelved = self._newest_ids(root, key)
+        if shelved <= live:
+            return self.jobs.get(live)
+        job = self.shelf.get(shelved)
+        return job if job is not None and (job.root, job.key) == (root, key) else None
+
+    def is_finished(self, root: str, key: RelPath) -> bool:
+        """Whether a pair's newest job lies on the shelf, without taking it from there."""
+        live, shelved = self._newest_ids(root, key)
+        return shelved > live
 
     def twins(self, job: Job) -> list[Job]:
-        """Return the other jobs that stand for the same paid run."""
-        ids = self._by_reference.get(job.reference_id, ())
-        return [self.jobs[job_id] for job_id in ids if job_id != job.id]
+        """Return the other jobs that stand for the same paid run, the oldest first."""
+        live = [self.jobs[job_id] for job_id in self._by_reference.get(job.reference_id, ()) if job_id != job.id]
+        return sorted([*live, *self._shelved_twins(job)], key=_by_id)
 
     def same_content(self, video_sha256: str, audio_sha256: str) -> list[Job]:
-        return [self.jobs[job_id] for job_id in self._by_content.get((video_sha256, audio_sha256), ())]
+        content = (video_sha256, audio_sha256)
+        live = [self.jobs[job_id] for job_id in self._by_content.get(content, ())]
+        return sorted([*live, *self.shelf.of_content(*content)], key=_by_id)
 
     def open(self) -> list[Job]:
         return [job for state in JobState if state not in FINAL for job in self.of(state)]
 
+    def _newest_ids(self, root: str, key: RelPath) -> tuple[int, int]:
+        return self._latest.get((root, key), 0), self.shelf.newest(root, key) or 0
+
+    def _shelved_twins(self, job: Job) -> list[Job]:
+        same = self.shelf.of_content(*_content(job))
+        return [other for other in same if other.reference_id == job.reference_id and other.id != job.id]
+
     def _relink(self, old: Job | None, job: Job) -> None:
         if old is not None:
-            _remove(self._by_reference, old.reference_id, job.id)
-            _remove(self._by_content, _content(old), job.id)
-            self._mark_twins(old.reference_id)
+            self._unlink(old)
+            for job_id in self._by_reference.get(old.reference_id, ()):
+                self._mark_twins(self.jobs[job_id])
         _add(self._by_reference, job.reference_id, job.id)
         _add(self._by_content, _content(job), job.id)
 
-    def _mark_twins(self, reference_id: str) -> None:
-        ids = self._by_reference.get(reference_id, ())
-        for job_id in ids:
-            is_queued = self.jobs[job_id].state is JobState.QUEUED
-            _mark(self.queue.twinned, job_id, is_queued and len(ids) > 1)
+    def _unlink(self, job: Job) -> None:
+        _remove(self._by_reference, job.reference_id, job.id)
+        _remove(self._by_content, _content(job), job.id)
+
+    def _mark_twins(self, job: Job) -> None:
+        live = [self.jobs[job_id] for job_id in self._by_reference.get(job.reference_id, ())]
+        for one in live:
+            has_twins = len(live) > 1 or bool(self._shelved_twins(one))
+            _mark(self.queue.twinned, one.id, has_twins and one.state is JobState.QUEUED)
+
+
+def _by_id(job: Job) -> int:
+    return job.id
 
 
 def _content(job: Job) -> tuple[str, str]:

@@ -22,7 +22,7 @@ def apply(world: World, command: Command) -> None:
 
 
 def _answer(world: World, command: Command) -> str:
-    job = command.job and world.book.jobs.get(command.job.id, command.job)
+    job = command.job and (world.book.get(command.job.id) or command.job)
     name = command.args.get("folder")
     if name is not None and name not in world.folders:
         return f"no folder {printable(name)!r} in the configuration"
@@ -33,11 +33,11 @@ def _answer(world: World, command: Command) -> str:
                 "; ".join(intake.again(world, one, "asked for by `retry --failed`") for one in failed) or "none failed"
             )
         case "retry" if job:
-            if job.id not in world.book.jobs:
+            if world.book.get(job.id) is None:
                 world.book.put(job)
             return intake.again(world, job, "asked for by `retry`")
         case "cancel" if job:
-            if job.id not in world.book.jobs:
+            if world.book.get(job.id) is None:
                 return f"job {job.id}: already {job.state}"
             return intake.cancel(world, job, intake.BY_REQUEST, "cancelled by `cancel`")
         case "pause":

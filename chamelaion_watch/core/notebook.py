@@ -105,6 +105,15 @@ def deleted_by_hand(world: World, folder: Folder) -> list[Job]:
     return jobs
 
 
+def is_receipt_due(world: World, job: Job) -> bool:
+    """Whether a job's receipt is wanted and was not written yet."""
+    folder = world.folders.get(job.root)
+    if folder is None or not folder.policy.has_receipts or job.state is not JobState.DONE or not job.output:
+        return False
+    there = world.notes.get((job.root, f"job:{job.id}"))
+    return there is None or there.digest == UNWRITTEN
+
+
 # -- inside -------------------------------------------------------------------------------------------
 
 
@@ -185,9 +194,7 @@ def _about_files(world: World, folder: Folder, items: list[Unpaired]) -> WriteNo
 
 def _receipts(world: World, folder: Folder) -> Iterator[WriteNote]:
     for job in world.book.of(JobState.DONE):
-        there = world.notes.get((job.root, f"job:{job.id}"))
-        is_told = there is not None and there.digest != UNWRITTEN
-        if job.root == folder.policy.name and job.output and not is_told:
+        if job.root == folder.policy.name and job.output and is_receipt_due(world, job):
             path = naming.note_path(job.output, job.name, Ours.RECEIPT)
             content = notes.receipt(job, now=job.changed_at)
             yield WriteNote(job.root, RECEIPT, f"job:{job.id}", ((path, content),), digest=str(job.id))
@@ -195,4 +202,4 @@ def _receipts(world: World, folder: Folder) -> Iterator[WriteNote]:
 
 def _job_of(world: World, subject: str) -> Job | None:
     kind, _, number = subject.partition(":")
-    return world.book.jobs.get(int(number)) if kind == "job" else None
+    return world.book.get(int(number)) if kind == "job" else None

@@ -267,7 +267,7 @@ def _note_failed(world: World, action: WriteNote | RemoveFiles, error: WatchErro
 def _bug(world: World, event: Failed) -> None:
     """A defect of ours: the traceback is in the log; the job it concerns fails, the others go on."""
     job = getattr(event.action, "job", None)
-    current = world.book.jobs.get(job.id) if job is not None else None
+    current = world.book.get(job.id) if job is not None else None
     if current is not None and current.state not in FINAL and current.state is not JobState.FAILED:
         if isinstance(event.action, Submit | Deliver | SpoolResult | LookUp):
             return  # their own rules apply: doubt, and a bounded number of tries

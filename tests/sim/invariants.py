@@ -166,7 +166,7 @@ class Invariants:
             self._canaries.add(action.job.id)
 
     def _is_under_way(self, world: World, line: dict[str, object]) -> bool:
-        job = world.book.jobs.get(line["job"]) if isinstance(line["job"], int) else None
+        job = world.book.get(line["job"]) if isinstance(line["job"], int) else None
         return job is not None and any(isinstance(one, FETCHING) and one.job.id == job.id for one in world.running)
 
     # -- at the end -----------------------------------------------------------------------------------

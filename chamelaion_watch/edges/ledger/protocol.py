@@ -7,7 +7,7 @@ All errors are LedgerUnavailable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -89,6 +89,7 @@ class Ledger(Protocol):
         since: Millis | None = None,
         limit: int | None = None,
     ) -> list[Job]: ...
+    def each_job(self) -> Iterator[Job]: ...
     def latest_jobs(self) -> list[Job]: ...
     def count_jobs(self) -> dict[str, int]: ...
     def accepted_since(self, since: Millis) -> list[Millis]: ...

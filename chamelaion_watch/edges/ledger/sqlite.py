@@ -145,6 +145,11 @@ class SqliteLedger:
         rows = self._run(sql, (*values, -1 if limit is None else limit)).fetchall()
         return [job_from_row(row) for row in reversed(rows)]
 
+    def each_job(self) -> Iterator[Job]:
+        """Yield all jobs, oldest first, one at a time: tens of thousands need not be held at once."""
+        with _translated(self._path):
+            yield from map(job_from_row, self._db.execute(f"SELECT {_JOB} FROM jobs ORDER BY id"))
+
     def latest_jobs(self) -> list[Job]:
         """Return the newest job of each pair."""
         sql = f"SELECT {_JOB} FROM jobs WHERE id IN (SELECT max(id) FROM jobs GROUP BY root, key) ORDER BY id"
