@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from chamelaion_watch.core import gate, submission
+from chamelaion_watch.core import gate, intake, submission
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.lifecycle import FINAL
@@ -50,6 +51,7 @@ def restore(
     roots = ledger.roots()
     for folder_policy in folders:
         folder = _folder(ledger, folder_policy, roots.get(folder_policy.name), over[folder_policy.name])
+        folder.is_over = partial(intake.is_over, world.book, folder_policy.name)
         world.folders[folder_policy.name] = folder
     for row in ledger.notes():
         world.notes[row.root, row.subject] = Note(row.root, row.subject, row.kind, row.paths, row.digest)

@@ -66,7 +66,7 @@ def _root(folder: Folder) -> dict[str, Any]:
         "state": state,
         "reason": printable(reason),
         "last_scan_at": folder.last_scan_at,
-        "files": len(folder.files),
+        "files": folder.file_count,
     }
 
 

@@ -147,7 +147,7 @@ def tick(made: World, *events: Event, at: Millis | None = None) -> list[Action]:
         reactions.apply(made, event)
     intake.take_in(made)
     for new in made.new_jobs:
-        made.book.put(replace(new, id=max(made.book.jobs, default=0) + 1))
+        made.book.put(replace(new, id=max([*made.book.jobs, *(one.id for one in made.book.shelf)], default=0) + 1))
     made.new_jobs.clear()
     actions = planner.plan(made).actions
     for action in actions:

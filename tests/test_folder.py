@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from chamelaion_watch.core import unread
-from chamelaion_watch.core.folder import BACKLOG, CONFIRM_MS, HINT_PAUSE_MS, UNWELL_MS, Folder
+from chamelaion_watch.core.backlog import BACKLOG, release
+from chamelaion_watch.core.folder import CONFIRM_MS, HINT_PAUSE_MS, UNWELL_MS, Folder
 from chamelaion_watch.core.messages import Hash, RootFacts
 from chamelaion_watch.core.model import FileState, Observation, RootState, Signature, Source, Trouble
 from chamelaion_watch.core.reading import LARGE_BYTES
@@ -348,7 +349,7 @@ def test_what_arrives_later_is_not_held_and_what_is_released_is_offered() -> Non
     made.scanned(sweep(appeared=("new.mp4", "new.wav")), NOW + 60 * S_)
     assert "new" not in made.held
     made.index.ready.clear()
-    assert len(made.release()) == BACKLOG + 1
+    assert len(release(made)) == BACKLOG + 1
     assert made.held == set()
     assert len(made.index.ready) == BACKLOG + 1
 

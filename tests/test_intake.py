@@ -162,7 +162,7 @@ def test_removed_during_the_upload_it_is_cancelled_unless_the_last_piece_may_be_
 
 def test_back_again_it_is_queued_again_as_the_same_run() -> None:
     made = world(job(state=S.CANCELLED, code=intake.SOURCE_GONE))
-    made.folders["a"].offer("s1")
+    made.folders["a"].offer("s1", NOW)
     tick(made)
     assert (newest(made).id, newest(made).state, newest(made).run_no) == (1, S.QUEUED, 1)
 

@@ -397,7 +397,7 @@ def test_new_content_during_a_doubt_is_queued_when_the_doubt_is_over() -> None:
     (look_up,) = of(LookUp, tick(made, SubmitFailed(action, RESET, may_be_taken=True)))
     changed = source("s1.wav", "new", mtime_ns=7)
     made.folders["a"].files["s1.wav"].source = changed
-    made.folders["a"].offer("s1")
+    made.folders["a"].offer("s1", NOW)
     tick(made, LookedUp(look_up, None), at=NOW + 2 * S_)
     tick(made, LookedUp(look_up, None), at=NOW + 300 * S_)
     tick(made)
@@ -411,7 +411,7 @@ def test_new_content_during_an_upload_that_is_refused_for_good_is_queued() -> No
     made, action = sending()
     changed = source("s1.wav", "new", mtime_ns=7)
     made.folders["a"].files["s1.wav"].source = changed
-    made.folders["a"].offer("s1")
+    made.folders["a"].offer("s1", NOW)
     tick(made)
     now = failed(made, action, Rejected("no face", code="no_face"))
     assert (now.state, now.audio) == (JobState.QUEUED, changed)
@@ -422,7 +422,7 @@ def test_new_content_during_the_upload_is_what_is_sent_next() -> None:
     folder = made.folders["a"]
     changed = source("s1.wav", "new", mtime_ns=7)
     folder.files["s1.wav"].source = changed
-    folder.offer("s1")
+    folder.offer("s1", NOW)
     tick(made)
     assert made.denied == {1: "its source changed"}
     now = failed(made, action, InputProblem("stopped", code=WITHDRAWN))

@@ -18,9 +18,9 @@ from pathlib import Path
 from chamelaion_watch.cli.looking import open_ledger
 from chamelaion_watch.cli.output import OK, UNAVAILABLE, Grid, instant, say, show
 from chamelaion_watch.core import completeness
+from chamelaion_watch.core.backlog import BACKLOG
 from chamelaion_watch.core.completeness import GateRules, Tracker, Verdict
 from chamelaion_watch.core.errors import LedgerUnavailable, RootProblem
-from chamelaion_watch.core.folder import BACKLOG
 from chamelaion_watch.core.ignore import IgnoreRules, partial_copies
 from chamelaion_watch.core.lifecycle import NEEDS_A_PERSON
 from chamelaion_watch.core.model import (

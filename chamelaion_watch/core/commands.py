@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from chamelaion_watch.core import gate, intake
+from chamelaion_watch.core import backlog, gate, intake
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.messages import Command
 from chamelaion_watch.core.model import JobState
@@ -79,7 +79,7 @@ def _resume(world: World, name: str | None) -> str:
 def _resume_folder(world: World, folder: Folder) -> str:
     was_paused = folder.is_paused
     folder.is_paused, folder.paused_until, folder.pause_reason = False, None, ""
-    keys = folder.release()
+    keys = backlog.release(folder)
     world.is_roots_changed = True
     if keys:
         return f"folder {folder.policy.name}: {len(keys)} held pairs are taken"

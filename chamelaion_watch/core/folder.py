@@ -6,11 +6,12 @@ ready and which are gone. Nothing here counts as deleted while the root is not w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from chamelaion_watch.core import completeness, unread
+from chamelaion_watch.core import backlog, completeness, sleeping, unread
 from chamelaion_watch.core.agenda import Agenda
+from chamelaion_watch.core.asleep import Asleep
 from chamelaion_watch.core.completeness import GateRules
 from chamelaion_watch.core.file import File
 from chamelaion_watch.core.messages import Hash, RootFacts, Scan, Scanned
@@ -30,16 +31,16 @@ from chamelaion_watch.core.model import (
 )
 from chamelaion_watch.core.naming import is_temp
 from chamelaion_watch.core.pairindex import PairIndex
+from chamelaion_watch.core.pairing import scope_of
 from chamelaion_watch.core.policy import FolderPolicy
 from chamelaion_watch.core.reading import Reading
+from chamelaion_watch.core.rota import Rota
 
 LOOKS_PER_SCAN = 500  # so that a hint or a stop never waits for thousands of files
-WATCHED_PER_SCAN = 200  # files of open jobs looked at again with a sweep; the others follow, 250 ms apart
 RECHECK_AT_LEAST = 100  # complete files looked at again with each sweep, or 1 % where that is more
 CONFIRM_MS = 2_000  # a vanished name is looked for once more after this, then it is gone
 HINT_PAUSE_MS = 250  # sweeps on hints are at least so far apart
 UNWELL_MS = 10_000  # a root that is not well is inspected so often
-BACKLOG = 20  # complete pairs that may be there when a folder is first seen
 
 
 @dataclass(slots=True)
@@ -76,13 +77,16 @@ class Folder:
     index: PairIndex = field(init=False)
     _looks: Agenda = field(default_factory=Agenda)  # of files that are not complete
     reading: Reading = field(default_factory=Reading)
-    _vanishing: dict[RelPath, int] = field(default_factory=dict)
+    vanishing: dict[RelPath, int] = field(default_factory=dict)
     _missing_notes: dict[RelPath, int] = field(default_factory=dict)
     _sweep_at: Millis = 0
-    _recheck: list[RelPath] = field(default_factory=list)
-    _round: list[RelPath] = field(default_factory=list)  # files of open jobs that are still to be looked at again
-    _is_round_wanted: bool = False
+    _rota: Rota = field(default_factory=Rota)
     _is_hinted: bool = False
+    # -- what is done with, packed; `is_over(key, video sha256, audio sha256)` says whether a pair asks for nothing
+    asleep: Asleep = field(default_factory=Asleep)
+    is_over: Callable[[RelPath, str, str], bool] = lambda *_: False
+    drowsy: dict[RelPath, None] = field(default_factory=dict)  # scopes that may be done with
+    sleep_at: Millis = 0
 
     def __post_init__(self) -> None:
         self.index = PairIndex(self.policy)
@@ -94,6 +98,10 @@ class Folder:
     @property
     def unpaired(self) -> dict[RelPath, Unpaired]:
         return self.index.unpaired
+
+    @property
+    def file_count(self) -> int:
+        return len(self.files) + self.asleep.files
 
     @property
     def is_ok(self) -> bool:
@@ -113,22 +121,23 @@ class Folder:
             self._sweep_at = now + (self._rescan_ms(event) if self.is_ok else UNWELL_MS)
         if not self.is_ok:
             return
-        if was_away:  # nothing was looked at, and what was rewritten meanwhile touched no folder (simulated life 46468)
+        if was_away:  # what was rewritten meanwhile touched no folder (simulated life 46468)
             self._sweep_at = now
         self.last_scan_at, self.last_took_ms = now, event.took_ms
-        for path in event.appeared:
+        self.asleep.verified()
+        for path in sleeping.not_put_to_sleep(self, event.appeared):
             self._appear(path, now, was_away=was_away)
         for path in event.vanished:
-            self._vanishing.setdefault(path, 0)
+            self.vanishing.setdefault(path, 0)
         self.skipped.update(event.skipped)
         for seen in event.observations:
             self._observe(seen, now)
         if event.action.is_sweep:
-            self._count_missing(event, was_away=was_away)
-        self.index.update(lambda path: self.files[path].state, now, self._gate.settle_ms)
+            self._count_missing(event, now, was_away=was_away)
+        self._pair_up(now)
         if event.action.is_sweep and event.is_complete and not self.is_scanned:
             self.is_scanned = True
-            self._hold_backlog()
+            backlog.hold(self)
 
     def hung(self, now: Millis) -> None:
         """No answer in a minute: frozen until the scan comes back."""
@@ -157,6 +166,7 @@ class Folder:
     def recheck(self, path: RelPath, now: Millis) -> None:
         """A file turned out to have changed, vanished or be unreadable: it goes through the gate again."""
         self.reading.ended(path)
+        self.wake(path, now)
         if file := self.files.get(path):
             self._reopen(file, now)
             file.tracker, file.verdict = None, None
@@ -176,7 +186,7 @@ class Folder:
         if not self.is_ok:
             return self._sweep_at
         times = [self._sweep_at, self._looks.first_at(), self.index.quiet_at(self._gate.settle_ms, now)]
-        if self._round or self._is_round_wanted:
+        if self._rota.is_pending or not self.asleep.is_verified:
             times.append((self.last_scan_at or 0) + HINT_PAUSE_MS)
         return min(at for at in times if at is not None)
 
@@ -189,7 +199,8 @@ class Folder:
         if not self.is_ok:
             return Scan(self.policy.name, is_sweep=True)
         paths = self._due(now)
-        paths += self._some_watched(watched, is_sweep=is_sweep)
+        paths += [path for path in self._rota.watched(watched, is_sweep=is_sweep) if path in self.files]
+        paths += self.asleep.to_verify(LOOKS_PER_SCAN - len(paths))
         if is_sweep:
             paths += self._some_complete()
         looks = tuple(self._look(path) for path in dict.fromkeys(paths))
@@ -217,19 +228,24 @@ class Folder:
             return None
         return video.source, audio.source
 
-    def release(self) -> list[RelPath]:
-        """Let go of what was held; returns the keys."""
-        keys, self.held = sorted(self.held), set()
-        self.index.ready.update(dict.fromkeys(key for key in keys if key in self.pairs))
-        return keys
-
     def reported_missing(self, path: RelPath) -> bool:
         """Say whether a note was missing in two healthy sweeps in a row."""
         return self._missing_notes.get(path, 0) >= 2  # noqa: PLR2004 - "two scans", dropfolder.md §7
 
-    def offer(self, key: RelPath) -> None:
+    def offer(self, key: RelPath, now: Millis) -> None:
         """Have a pair compared with its job once more."""
+        self.wake(key, now)
         self.index.ready[key] = None
+
+    def drowse(self, key: RelPath) -> None:
+        """A pair is finished: perhaps all around it is."""
+        self.drowsy[scope_of(key)] = None
+
+    def wake(self, path: RelPath, now: Millis) -> None:
+        """Have the file or the pair, and what belongs to its scope, at hand."""
+        if scope_of(path) in self.asleep:
+            sleeping.wake(self, scope_of(path), now)
+            self._pair_up(now)
 
     def forget_missing(self, paths: Iterable[RelPath]) -> None:
         for path in paths:
@@ -246,8 +262,7 @@ class Folder:
     # -- inside ---------------------------------------------------------------------------------------
 
     def _set_health(self, facts: RootFacts, now: Millis) -> None:
-        if facts.state is not self.state or self.facts is None:
-            self.state_since_at = now
+        self.state_since_at = self.state_since_at if self.facts and facts.state is self.state else now
         self.state, self.reason, self.facts = facts.state, facts.reason, facts
 
     @property
@@ -258,16 +273,21 @@ class Folder:
         """Network shares are stretched to 4 times what a scan takes; a name that vanished is confirmed soon."""
         rescan = max(self.policy.rescan(has_events=event.facts.has_events), 4 * event.took_ms)
         is_news = any(path not in self._missing_notes for path in event.missing_notes)
-        return min(rescan, CONFIRM_MS) if self._vanishing or event.vanished or is_news else rescan
+        return min(rescan, CONFIRM_MS) if self.vanishing or event.vanished or is_news else rescan
+
+    def _pair_up(self, now: Millis) -> None:
+        self.index.update(lambda path: self.files[path].state, now, self._gate.settle_ms)
 
     def _appear(self, path: RelPath, now: Millis, *, was_away: bool) -> None:
-        self._vanishing.pop(path, None)
+        self.vanishing.pop(path, None)
         if is_temp(path.rpartition("/")[2]):
             if was_away or not self.is_scanned:  # all others are our own, at work: of notes, too
                 self.temps.add(path)
             return
-        if path in self.files:
+        if path in self.files or path in self.asleep.sources(scope_of(path)):
+            self.drowse(path)
             return
+        self.wake(path, now)
         file = File(path, since_at=now)
         if known := self.known.pop(path, None):
             file.content, file.is_known = known[:2], known[2]
@@ -276,6 +296,9 @@ class Folder:
         self.index.add(path, now)
 
     def _observe(self, seen: Observation, now: Millis) -> None:
+        slept = self.asleep.sources(scope_of(seen.path)).get(seen.path)
+        if slept is not None and seen.trouble is None and seen.signature != slept.signature:
+            self.wake(seen.path, now)
         file = self.files.get(seen.path)
         if file is None:
             return
@@ -318,25 +341,28 @@ class Folder:
             self.identified.append(file.source)
         file.is_known = True
         self.index.touch(file.path)
+        self.drowse(file.path)
 
     def _reopen(self, file: File, now: Millis) -> None:
         file.source, file.since_at = None, now
         file.is_known = False
         self.index.touch(file.path)
 
-    def _count_missing(self, event: Scanned, *, was_away: bool) -> None:
+    def _count_missing(self, event: Scanned, now: Millis, *, was_away: bool) -> None:
         """A name is gone after two complete healthy sweeps; so is a note that a person deleted."""
         missing = set(event.missing_notes)
         self._missing_notes = {path: self._missing_notes.get(path, 0) + 1 for path in missing}
         if was_away or not event.is_complete:  # the next sweep follows at once, and two that count are 2 s apart
             return
-        for path in list(self._vanishing):
-            self._vanishing[path] += 1
-            if self._vanishing[path] >= 2:  # noqa: PLR2004 - two scans
-                del self._vanishing[path]
-                self._remove(path)
+        for path in list(self.vanishing):
+            self.vanishing[path] += 1
+            if self.vanishing[path] >= 2:  # noqa: PLR2004 - two scans
+                del self.vanishing[path]
+                self._remove(path, now)
 
-    def _remove(self, path: RelPath) -> None:
+    def _remove(self, path: RelPath, now: Millis) -> None:
+        self.wake(path, now)
+        self.drowse(path)
         self.temps.discard(path)
         self.skipped.pop(path, None)
         if self.files.pop(path, None) is None:
@@ -346,19 +372,13 @@ class Folder:
         self.index.remove(path)
         self.forgotten.append(path)
 
-    def _hold_backlog(self) -> None:
-        """Nobody's archive is submitted by surprise: what was here before waits for a person."""
-        keys = self.index.keys_at_rest()
-        if self.is_new and self.policy.holds_backlog and len(keys) > BACKLOG:
-            self.held = keys
+    def _some_complete(self) -> list[RelPath]:
+        count = max(RECHECK_AT_LEAST, self.file_count // 100)
+        return self._rota.others(count, lambda: sorted({*self.index.scopes(), *self.asleep}), self._complete_in)
 
-    def _some_complete(self) -> Iterator[RelPath]:
-        """A source that is overwritten in place touches no folder: a rotating share is looked at with each sweep."""
-        count = max(RECHECK_AT_LEAST, len(self.files) // 100)
-        if not self._recheck:
-            self._recheck = sorted(path for path, file in self.files.items() if file.source is not None)
-        chosen, self._recheck = self._recheck[:count], self._recheck[count:]
-        return (path for path in chosen if path in self.files)
+    def _complete_in(self, scope: RelPath) -> list[RelPath]:
+        awake = (path for path in self.index.names(scope) if self.files[path].source is not None)
+        return list(self.asleep.sources(scope)) or sorted(awake)
 
     def _due(self, now: Millis) -> list[RelPath]:
         """Return the files whose look is due; a hint may be the last word of any file's writer, so then all are."""
@@ -373,16 +393,8 @@ class Folder:
         is_just_seen = file.tracker is not None and now - file.tracker.seen_at < completeness.MIN_STEP_MS
         return is_just_seen and file.next_look_at > now
 
-    def _some_watched(self, watched: Iterable[RelPath], *, is_sweep: bool) -> list[RelPath]:
-        """Return a share of the files of open jobs: a sweep has all of them looked at, and begins at once if it may."""
-        self._is_round_wanted |= is_sweep
-        if not self._round and self._is_round_wanted:
-            self._round, self._is_round_wanted = list(watched), False
-        chosen, self._round = self._round[:WATCHED_PER_SCAN], self._round[WATCHED_PER_SCAN:]
-        return [path for path in chosen if path in self.files]
-
     def _look(self, path: RelPath) -> Look:
-        file = self.files[path]
-        if file.source is not None or (file.is_known and file.tracker is None):
+        file = self.files.get(path)
+        if file is None or file.source is not None or (file.is_known and file.tracker is None):
             return Look(path, is_brief=True)
         return Look(path, file.tracker.signature if file.tracker else None)

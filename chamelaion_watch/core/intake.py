@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from chamelaion_watch.core.book import Book
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.lifecycle import NO_TROUBLE, NOT_ASKED, Step
 from chamelaion_watch.core.model import Job, JobState, Pair, RelPath, Source
@@ -34,6 +35,15 @@ def take_in(world: World) -> None:
         folder.index.ready.clear()
 
 
+def is_over(book: Book, root: str, key: RelPath, video_sha256: str, audio_sha256: str) -> bool:
+    """Whether a ready pair of this content asks for nothing: its files need not be watched, but for a change."""
+    job = book.newest(root, key)
+    if job is None or (job.video.sha256, job.audio.sha256) != (video_sha256, audio_sha256):
+        return False
+    is_ended = job.state in (JobState.DONE, JobState.SUPERSEDED)
+    return is_ended or (job.state is JobState.CANCELLED and job.code != SOURCE_GONE)
+
+
 def again(world: World, job: Job, why: str) -> str:
     """A person asks once more; returns what was done, in words."""
     newest = world.book.newest(job.root, job.key)
@@ -48,7 +58,7 @@ def again(world: World, job: Job, why: str) -> str:
             world.attempt(job, "again", "again", why)
             _requeue(world, job, video, audio, run_no=_next_run(world, job))
             if folder := world.folders.get(job.root):
-                folder.offer(job.key)
+                folder.offer(job.key, world.now)
             return f"job {job.id}: queued again, run {world.book.jobs[job.id].run_no}"
         case JobState.DONE | JobState.SUPERSEDED:
             _add(world, replace(job, video=video, audio=audio), run_no=_next_run(world, job))
@@ -69,7 +79,7 @@ def cancel(world: World, job: Job, code: str, message: str) -> str:
         case _:
             world.step(job, Step.CANCEL, code=code, message=message)
             if folder := world.folders.get(job.root):
-                folder.offer(job.key)  # other content may have come while it was in doubt
+                folder.offer(job.key, world.now)  # other content may have come while it was in doubt
             return f"job {job.id}: cancelled"
 
 
@@ -144,6 +154,8 @@ def _create(world: World, folder: Folder, pair: Pair, video: Source, audio: Sour
 
 def _add(world: World, job: Job, run_no: int) -> None:
     """Queue a new row for a pair, like `job` in what it is about and new in everything else."""
+    if folder := world.folders.get(job.root):
+        folder.wake(job.key, world.now)
     world.new_jobs.append(
         Job(
             id=0,

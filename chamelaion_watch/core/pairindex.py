@@ -48,6 +48,35 @@ class PairIndex:
             self._dirty.add(scope)
         self.ready.update(dict.fromkeys(self._keys_of.get(path, ())))
 
+    def names(self, scope: RelPath) -> set[RelPath]:
+        return self._scopes.get(scope, set())
+
+    def scopes(self) -> Iterable[RelPath]:
+        return self._scopes.keys()
+
+    def pairs_at_rest(self, scope: RelPath) -> tuple[Pair, ...]:
+        """Return a scope's pairs if every file of it is in one and nothing is to be told of them; else none."""
+        pairing = self._pairings.get(scope, Pairing())
+        is_open = scope in self._dirty or scope in self._awaiting or pairing.unpaired
+        told = (*self.ready, *self.gone)
+        return () if is_open or any(pair.key in told for pair in pairing.pairs) else pairing.pairs
+
+    def sleep(self, scope: RelPath) -> None:
+        """Forget a scope, without a word to anyone."""
+        for pair in self._pairings.pop(scope, Pairing()).pairs:
+            self.pairs.pop(pair.key, None)
+            self._keys_of.pop(pair.video, None)
+            self._keys_of.pop(pair.audio, None)
+        self._scopes.pop(scope, None)
+        self._by_quiet.discard(scope)
+
+    def wake(self, scope: RelPath, paths: Iterable[RelPath]) -> None:
+        """Know a scope again, that has long been quiet."""
+        for path in paths:
+            self._scopes.setdefault(scope, set()).add(path)
+            self._arrived_at.setdefault(path.rpartition("/")[0], 0)
+        self._dirty.add(scope)
+
     def keys_at_rest(self) -> set[RelPath]:
         """Return the pairs that there are if nothing more arrives: a job folder makes none before it is quiet."""
         rules = self.policy.pairing

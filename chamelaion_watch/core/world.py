@@ -104,7 +104,7 @@ class World:
         after = lifecycle.advance(job, step, self.now, **changes)
         self.put(after)
         if job.state is JobState.SUBMITTING and (folder := self.folders.get(job.root)):
-            folder.offer(job.key)  # its sources may have changed while it was being sent: compare once more
+            folder.offer(job.key, self.now)  # its sources may have changed while it was being sent: compare once more
         self.checked.discard(job.id)
         self.progress.pop(job.id, None)
         self.unseen_at.pop(job.id, None)
@@ -126,6 +126,8 @@ class World:
     def put(self, job: Job) -> None:
         self.book.put(job)
         self.changed[job.id] = None
+        if job.state not in FINAL and (folder := self.folders.get(job.root)):
+            folder.wake(job.key, self.now)
 
     def attempt(self, job: Job, step: str, code: str, message: str, http_status: int | None = None) -> None:
         """Add a line to a job's history."""

@@ -200,6 +200,7 @@ class Invariants:
         world = self._life.daemon.world
         for name, key in self._lying():
             folder = world.folders[name]
+            folder.wake(key, world.now)
             pair, job = folder.pairs.get(key), world.book.newest(name, key)
             sources = folder.sources(pair) if pair else None
             if job is None or sources is None:

@@ -172,6 +172,7 @@ class Life:
             not world.book.of(JobState.QUEUED, JobState.SUBMITTING, JobState.RENDERING, JobState.RENDERED)
             and all(folder.is_ok and folder.is_scanned for folder in world.folders.values())
             and all(file.source for folder in world.folders.values() for file in folder.files.values())
+            and all(folder.asleep.is_verified for folder in world.folders.values())
             and not any(folder.temps for folder in world.folders.values())
             and not world.is_notes_due
             and not world.spooled

@@ -1,0 +1,74 @@
+"""When the files of a scope are packed, as nothing is left to do for them, and unpacked, as something is again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from chamelaion_watch.core.file import File
+from chamelaion_watch.core.model import Millis, Pair, RelPath, Source
+from chamelaion_watch.core.pairing import pair_up, scope_of
+
+if TYPE_CHECKING:
+    from chamelaion_watch.core.folder import Folder
+
+
+def sleep(folder: Folder) -> None:
+    """Pack the scopes of a folder in which nothing is left to do, of those where something ended."""
+    for scope in folder.drowsy if folder.is_ok else ():
+        if _may_sleep(folder, scope):
+            files = [folder.files.pop(path) for path in sorted(folder.index.names(scope))]
+            folder.asleep.put(scope, [file.source for file in files if file.source])
+            folder.index.sleep(scope)
+    folder.drowsy.clear()
+
+
+def not_put_to_sleep(folder: Folder, appeared: Iterable[RelPath]) -> list[RelPath]:
+    """Put scopes to sleep that are as the ledger knows them, all done; return what is in the others.
+
+    What was overwritten while nobody watched is found by one look at each file, which follow.
+    """
+    left: list[RelPath] = []
+    for scope, group in groupby(sorted(appeared, key=scope_of), key=scope_of):
+        paths = list(group)
+        if scope in folder.asleep or folder.index.names(scope) or not _is_known_as_done(folder, paths):
+            left += paths
+        else:
+            known = {path: folder.known.pop(path) for path in paths}
+            sources = [Source(path, signature, sha256) for path, (signature, sha256, _) in known.items()]
+            folder.asleep.put(scope, sources, is_verified=False)
+    return left
+
+
+def wake(folder: Folder, scope: RelPath, now: Millis) -> None:
+    """Unpack a scope: its files are what they were when it was packed, and its pairs are looked at again."""
+    sources = folder.asleep.take(scope)
+    for one in sources:
+        content = (one.signature, one.sha256)
+        folder.files[one.path] = File(one.path, source=one, content=content, is_known=True, since_at=now)
+    folder.index.wake(scope, [one.path for one in sources])
+
+
+def _may_sleep(folder: Folder, scope: RelPath) -> bool:
+    names = folder.index.names(scope)
+    pairs = folder.index.pairs_at_rest(scope)
+    if not pairs or any(folder.files[path].source is None or path in folder.vanishing for path in names):
+        return False
+    return all(pair.key not in folder.held and _is_over(folder, pair) for pair in pairs)
+
+
+def _is_over(folder: Folder, pair: Pair) -> bool:
+    sources = folder.sources(pair)
+    return sources is not None and folder.is_over(pair.key, sources[0].sha256, sources[1].sha256)
+
+
+def _is_known_as_done(folder: Folder, paths: Collection[RelPath]) -> bool:
+    known = folder.known
+    if not all(path in known and known[path][2] for path in paths):
+        return False
+    quiet = {path.rpartition("/")[0] for path in paths}
+    pairing = pair_up(paths, folder.policy.pairing, quiet_folders=quiet)
+    return not pairing.unpaired and all(
+        folder.is_over(pair.key, known[pair.video][1], known[pair.audio][1]) for pair in pairing.pairs
+    )
