@@ -10,11 +10,13 @@ from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from chamelaion_watch.core import gate, intake, submission
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.gate import Gate
+from chamelaion_watch.core.known import Known
 from chamelaion_watch.core.lifecycle import FINAL
 from chamelaion_watch.core.model import Job, JobState, Millis, RelPath
 from chamelaion_watch.core.policy import FolderPolicy, Policy
@@ -95,7 +97,7 @@ def known_root(ledger: Ledger, name: str, path: str) -> mounts.KnownRoot | None:
     row = ledger.roots().get(name)
     if row is None or row.path != path or not (row.mount_source and row.mount_type):
         return None
-    sample = tuple(ledger.files(name))[:KNOWN_SAMPLE]
+    sample = tuple(path for path, _, _ in islice(ledger.files(name), KNOWN_SAMPLE))
     return mounts.KnownRoot(row.mount_source, row.mount_type, row.has_sentinel, row.is_read_only, sample)
 
 
@@ -145,7 +147,8 @@ def _read_gate(world: World, row: dict[str, Any] | None) -> None:
 
 
 def _folder(ledger: Ledger, policy: FolderPolicy, row: RootRow | None, over: Collection[RelPath]) -> Folder:
-    known = {path: (signature, sha256, path in over) for path, (signature, sha256) in ledger.files(policy.name).items()}
+    files = ledger.files(policy.name)
+    known = Known((path, (signature, sha256, path in over)) for path, signature, sha256 in files)
     is_new = row is None or row.path != policy.path or row.first_seen_at == NEVER
     folder = Folder(policy, known=known, held=ledger.held(policy.name), is_new=is_new)
     if row is not None:

@@ -81,7 +81,7 @@ def pairs(world: World) -> Iterator[dict[str, Any]]:
                 yield _without_job(world, folder, key)
             elif job is not None and not is_over:
                 yield _with_job(world, job)
-        for path, item in folder.unpaired.items():
+        for path, item in folder.index.unpaired.items():
             file = folder.files[path]
             restless = file.state not in (FileState.COMPLETE, FileState.ARRIVING)
             state = str(file.state) if restless else str(item.state)

@@ -79,7 +79,7 @@ def memory_of(ledger: SqliteLedger | None, policy: FolderPolicy) -> Memory:
     if ledger is None:
         return Memory()
     row = ledger.roots().get(policy.name)
-    files = ledger.files(policy.name)
+    files = {path: (signature, sha256) for path, signature, sha256 in ledger.files(policy.name)}
     is_new = row is None or row.path != policy.path or not row.first_seen_at
     known = known_root(ledger, policy.name, policy.path)
     paused = None

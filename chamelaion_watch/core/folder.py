@@ -6,7 +6,7 @@ ready and which are gone. Nothing here counts as deleted while the root is not w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 
 from chamelaion_watch.core import backlog, completeness, sleeping, unread
@@ -14,6 +14,7 @@ from chamelaion_watch.core.agenda import Agenda
 from chamelaion_watch.core.asleep import Asleep
 from chamelaion_watch.core.completeness import GateRules
 from chamelaion_watch.core.file import File
+from chamelaion_watch.core.known import Memory
 from chamelaion_watch.core.messages import Hash, RootFacts, Scan, Scanned
 from chamelaion_watch.core.model import (
     FileState,
@@ -27,7 +28,6 @@ from chamelaion_watch.core.model import (
     Signature,
     Source,
     Trouble,
-    Unpaired,
 )
 from chamelaion_watch.core.naming import is_temp
 from chamelaion_watch.core.pairindex import PairIndex
@@ -52,7 +52,7 @@ class Folder:
     """
 
     policy: FolderPolicy
-    known: dict[RelPath, tuple[Signature, str, bool]] = field(default_factory=dict)
+    known: MutableMapping[RelPath, Memory] = field(default_factory=dict)
     held: set[RelPath] = field(default_factory=set)
     is_new: bool = False  # this ledger has never seen the root
     state: RootState = RootState.MISSING
@@ -94,10 +94,6 @@ class Folder:
     @property
     def pairs(self) -> dict[RelPath, Pair]:
         return self.index.pairs
-
-    @property
-    def unpaired(self) -> dict[RelPath, Unpaired]:
-        return self.index.unpaired
 
     @property
     def file_count(self) -> int:

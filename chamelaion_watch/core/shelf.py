@@ -37,7 +37,7 @@ class Shelf:
     counts: Counter[JobState] = field(default_factory=Counter)
     _packed: dict[int, bytes] = field(default_factory=dict)
     _by_pair: dict[int, int] = field(default_factory=dict)
-    _by_content: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    _by_content: dict[int, int | tuple[int, ...]] = field(default_factory=dict)  # most contents have one job
 
     def put(self, job: Job) -> None:
         """Take in a job that is not here."""
@@ -45,7 +45,7 @@ class Shelf:
         self.counts[job.state] += 1
         pair, content = _pair(job.root, job.key), _content(job.video.sha256, job.audio.sha256)
         self._by_pair[pair] = max(job.id, self._by_pair.get(pair, 0))
-        self._by_content[content] = (*self._by_content.get(content, ()), job.id)
+        self._set_content(content, (*self._ids(content), job.id))
 
     def take(self, job_id: int) -> Job | None:
         """Take a job out, which is not finished any more; None if it is not here."""
@@ -57,7 +57,7 @@ class Shelf:
         pair, content = _pair(job.root, job.key), _content(job.video.sha256, job.audio.sha256)
         if self._by_pair.get(pair) == job_id:
             del self._by_pair[pair]
-        self._by_content[content] = tuple(other for other in self._by_content[content] if other != job_id)
+        self._set_content(content, tuple(other for other in self._ids(content) if other != job_id))
         return job
 
     def get(self, job_id: int) -> Job | None:
@@ -69,10 +69,20 @@ class Shelf:
         return self._by_pair.get(_pair(root, key))
 
     def of_content(self, video_sha256: str, audio_sha256: str) -> Iterator[Job]:
-        for job_id in self._by_content.get(_content(video_sha256, audio_sha256), ()):
+        for job_id in self._ids(_content(video_sha256, audio_sha256)):
             job = _unpacked(self._packed[job_id])
             if (job.video.sha256, job.audio.sha256) == (video_sha256, audio_sha256):
                 yield job
+
+    def _ids(self, content: int) -> tuple[int, ...]:
+        ids = self._by_content.get(content, ())
+        return (ids,) if isinstance(ids, int) else ids
+
+    def _set_content(self, content: int, ids: tuple[int, ...]) -> None:
+        if ids:
+            self._by_content[content] = ids[0] if len(ids) == 1 else ids
+        else:
+            self._by_content.pop(content, None)
 
     def __iter__(self) -> Iterator[Job]:
         return map(_unpacked, self._packed.values())

@@ -146,7 +146,7 @@ class SqliteLedger:
         return [job_from_row(row) for row in reversed(rows)]
 
     def each_job(self) -> Iterator[Job]:
-        """Yield all jobs, oldest first, one at a time: tens of thousands need not be held at once."""
+        """Yield all jobs, oldest first: tens of thousands need not be held at once."""
         with _translated(self._path):
             yield from map(job_from_row, self._db.execute(f"SELECT {_JOB} FROM jobs ORDER BY id"))
 
@@ -187,10 +187,11 @@ class SqliteLedger:
         with _translated(self._path):
             self._db.executemany("DELETE FROM files WHERE root = ? AND path = ?", rows)
 
-    def files(self, root: str) -> dict[RelPath, tuple[Signature, str]]:
-        """Return the content identities that were taken under this root, by path."""
-        rows = self._run("SELECT path, size, mtime_ns, sha256 FROM files WHERE root = ?", (root,))
-        return {os.fsdecode(row[0]): (Signature(row[1], row[2]), row[3]) for row in rows}
+    def files(self, root: str) -> Iterator[tuple[RelPath, Signature, str]]:
+        """Yield the content identities that were taken under this root, in the order of the paths."""
+        sql = "SELECT path, size, mtime_ns, sha256 FROM files WHERE root = ? ORDER BY path"
+        for path, size, mtime_ns, sha256 in self._run(sql, (root,)):
+            yield os.fsdecode(path), Signature(size, mtime_ns), sha256
 
     def hold(self, root: str, keys: Sequence[RelPath]) -> None:
         rows = [(root, encode(key)) for key in keys]
