@@ -125,10 +125,10 @@ def _fetched(
     max_bytes: int | None = None,
 ) -> tuple[Part, str]:
     """Return a result as a whole and checked part, with its SHA-256."""
-    part = _downloaded(job, target, api, spool, on_progress, max_bytes)
+    part, sha256 = _downloaded(job, target, api, spool, on_progress, max_bytes)
     try:
         _check(part, prober)
-        return part, part.sha256()
+        return part, sha256 or part.sha256()  # one that was resumed is read again
     except BaseException:
         part.discard()
         raise
@@ -141,8 +141,11 @@ def _downloaded(
     spool: Spool,
     on_progress: Callable[[int, int | None], None],
     max_bytes: int | None,
-) -> Part:
-    """Fetch the result into a part; what is there when it must stop is kept for the next try."""
+) -> tuple[Part, str | None]:
+    """Fetch the result into a part; what is there when it must stop is kept for the next try.
+
+    Returns its SHA-256 as well, as it was received, if all of it was received now.
+    """
     request = api.find(job.request_id or job.reference_id)
     if request.reference_id not in (None, job.reference_id):
         raise NotFound(f"request {request.id} is of another pair: looked up anew")
@@ -162,7 +165,9 @@ def _downloaded(
             part.require_room(RESERVE_BYTES)
 
     try:
-        api.fetch(request.output_url, part, known=known, max_bytes=max_bytes, on_progress=on_bytes, on_start=on_start)
+        got = api.fetch(
+            request.output_url, part, known=known, max_bytes=max_bytes, on_progress=on_bytes, on_start=on_start
+        )
     except (Transient, InputProblem):  # broken, or the daemon stops
         if known is None or not spool.keep(job.reference_id, part, known.etag, known.total):
             part.discard()
@@ -170,7 +175,7 @@ def _downloaded(
     except BaseException:
         part.discard()
         raise
-    return part
+    return part, got.sha256
 
 
 def _begun(reference_id: str, target: _Target, spool: Spool) -> tuple[Part, Validators | None]:

@@ -26,13 +26,13 @@ def take_in(world: World) -> None:
         if not folder.is_ok:
             continue
         for key in list(folder.index.gone):
+            del folder.index.gone[key]
             _lost(world, folder, key)
-        folder.index.gone.clear()
         for key in list(folder.index.ready):
+            del folder.index.ready[key]  # not all at the end: what is woken meanwhile is looked at in the next tick
             is_wanted = key not in folder.held and (world.only is None or (folder.policy.name, key) in world.only)
             if is_wanted and (pair := folder.pairs.get(key)) and (sources := folder.sources(pair)):
                 _ready(world, folder, pair, *sources)
-        folder.index.ready.clear()
 
 
 def is_over(book: Book, root: str, key: RelPath, video_sha256: str, audio_sha256: str) -> bool:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import queue
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -37,6 +39,8 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _STRONG_ETAG = re.compile(r'"[!#-~]{1,256}"')
 _HOST = re.compile(rb"[a-z0-9_][a-z0-9._-]*|[0-9a-f:.]*:[0-9a-f:.]*")  # a name as DNS has it, or IPv6 without a zone
 _MAX_PORT = 65_535
+_DIGEST_BYTES = 1024 * 1024  # hashed at once: for each piece the threads take the interpreter from each other
+_DIGEST_BEHIND = 16  # pieces that may wait to be hashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,10 @@ class Downloader:
     ) -> Fetched:
         """The contract stands at `Api.fetch`."""
         transfer = _Transfer(sink, known, max_bytes, on_progress, on_start)
-        target = self._checked(url)
+        with contextlib.closing(transfer):
+            return self._fetched(self._checked(url), transfer, sink)
+
+    def _fetched(self, target: httpx.URL, transfer: _Transfer, sink: Sink) -> Fetched:
         for resumes_left in reversed(range(_MAX_RESUMES + 1)):
             before = sink.size
             try:
@@ -196,7 +203,7 @@ class _Transfer:
         self._max_bytes = max_bytes
         self._on_progress = on_progress
         self._on_start = on_start
-        self._digest = None if sink.size else hashlib.sha256()
+        self._digest = None if sink.size else _Digest()
         if sink.size and not (self.may_resume or self.is_whole):
             self.restart()
 
@@ -243,7 +250,8 @@ class _Transfer:
         if self._sink.size:
             self._sink.restart()
         self._known = Validators()
-        self._digest = hashlib.sha256()
+        self.close()
+        self._digest = _Digest()
 
     def begin(self, response: httpx.Response) -> None:
         """Take note of what is coming. Raises Rejected `output_too_large`, Transient `no_length`."""
@@ -269,6 +277,10 @@ class _Transfer:
                 self._digest.update(chunk)
             self._on_progress(done, self._known.total)
 
+    def close(self) -> None:
+        if self._digest:
+            self._digest.close()
+
     def finish(self) -> Fetched:
         """The result. Raises Transient `cut` when it is not as long as was announced."""
         size, total = self._sink.size, self._known.total
@@ -282,6 +294,54 @@ class _Transfer:
                 f"the result is larger than the limit of {self._max_bytes} bytes: make room or raise the limit",
                 code="output_too_large",
             )
+
+
+class _Digest:
+    """The SHA-256 of what flows by, in a thread of its own once that is much: it takes as long as receiving does."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._gathered: list[bytes] = []
+        self._size = 0
+        self._queue: queue.Queue[bytes | None] = queue.Queue(_DIGEST_BEHIND)
+        self._thread: threading.Thread | None = None
+
+    def update(self, data: bytes) -> None:
+        self._gathered.append(data)
+        self._size += len(data)
+        if self._size >= _DIGEST_BYTES:
+            self._pass_on()
+
+    def hexdigest(self) -> str:
+        self._pass_on(is_last=True)
+        self.close()
+        return self._sha256.hexdigest()
+
+    def close(self) -> None:
+        """End the thread, when it has done what it was given."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _pass_on(self, *, is_last: bool = False) -> None:
+        data, self._gathered, self._size = b"".join(self._gathered), [], 0
+        if self._thread is None and not is_last:
+            self._start()
+        if self._thread is None:
+            self._sha256.update(data)
+        else:
+            self._queue.put(data)
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._work, name="digest", daemon=True)
+        with contextlib.suppress(RuntimeError):  # out of threads: here, then
+            thread.start()
+            self._thread = thread
+
+    def _work(self) -> None:
+        while (data := self._queue.get()) is not None:
+            self._sha256.update(data)
 
 
 def _length(response: httpx.Response) -> int | None:

@@ -44,6 +44,7 @@ FILE_BYTES = 1_100  # more than `min_bytes`
 AGE_MS = 7 * 86_400_000  # of the jobs: none counts for today
 LISTED_S = 600.0
 SETTLED_S = 3_600.0
+QUIET_MS = 3_000  # without a scan
 ALIVE_S = 5.0  # so often a daemon that is not ready yet is looked after
 
 _made: dict[Stock, Rig] = {}
@@ -127,8 +128,11 @@ def is_listed(at: Rig, stock: Stock, daemon: Serving) -> bool:
 
 
 def is_settled(at: Rig, stock: Stock, daemon: Serving) -> bool:
-    """Say whether it has also found each to be as the ledger knows it."""
-    return is_listed(at, stock, daemon) and not seen(at)["files"]
+    """Say whether it has also found each to be as the ledger knows it: then it scans only now and then."""
+    if not is_listed(at, stock, daemon):
+        return False
+    told = seen(at)
+    return not told["files"] and _now() - told["roots"][0]["last_scan_at"] > QUIET_MS
 
 
 @contextlib.contextmanager
@@ -181,7 +185,8 @@ class Watch:
 
     @property
     def is_settled(self) -> bool:
-        return self.folder.is_scanned and all(file.source for file in self.folder.files.values())
+        is_verified = self.folder.is_scanned and self.folder.asleep.is_verified
+        return is_verified and all(file.source for file in self.folder.files.values())
 
     def scan(self) -> Scanned:
         """Carry out the next scan that is due, and take in what it saw."""
