@@ -26,6 +26,7 @@ from chamelaion_watch.edges.addresses import reason_of
 
 PIECE_BYTES = 256 * 1024  # 0.98 of curl over TLS; larger gains 5 %, smaller hears no sooner
 _READ_BYTES = 64 * 1024
+_RECORD_BYTES = 16 * 1024  # of TLS, at most
 _EARLY_ANSWER_S = 10.0  # for an answer, or its rest, once nothing more can be sent
 _LOOK_S = 1.0  # how often a full send queue is measured
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux
@@ -68,6 +69,8 @@ class Stream(httpcore.NetworkStream):
         self._sock = sock
         self._deadline = deadline
         self._secure = secure
+        # For each TLS record room is made for all that was asked for: 256 KiB at a time doubled a download's time.
+        self._most_bytes = _RECORD_BYTES if self.is_secure else PIECE_BYTES
         self._stash = b""
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
@@ -132,7 +135,7 @@ class Stream(httpcore.NetworkStream):
     def _receive(self, max_bytes: int) -> bytes | None:
         """What has arrived, None for nothing yet, b"" for the end."""
         try:
-            data = self._sock.recv(max_bytes)
+            data = self._sock.recv(min(max_bytes, self._most_bytes))
         except _WOULD_BLOCK:
             return None
         self.has_ended = not data
