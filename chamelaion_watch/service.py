@@ -36,7 +36,7 @@ from chamelaion_watch.edges.disk import ignore_lease_signal
 from chamelaion_watch.edges.ledger.protocol import Ledger
 from chamelaion_watch.edges.ledger.sqlite import DaemonLock, SqliteLedger
 from chamelaion_watch.edges.probe import Prober
-from chamelaion_watch.edges.process import forbid_dumps
+from chamelaion_watch.edges.process import collect_seldom, forbid_dumps
 from chamelaion_watch.edges.spool import Spool
 from chamelaion_watch.edges.watcher import Watcher
 from chamelaion_watch.effects import Effects
@@ -138,6 +138,7 @@ class Hooks:
 def serve(config: Path, settings: Settings, env: Mapping[str, str], hooks: Hooks, *, state: Path) -> None:
     """Run the daemon until it is told to stop; raises ConfigError or LedgerUnavailable before anything is touched."""
     forbid_dumps()
+    collect_seldom()
     ignore_lease_signal()
     key = Key(settings, env)
     signals = _Signals(hooks.notifier)

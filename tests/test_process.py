@@ -18,3 +18,9 @@ print(process.may_be_dumped(), resource.getrlimit(resource.RLIMIT_CORE))
 def test_threat_81_82_a_process_that_holds_the_key_leaves_no_core() -> None:
     told = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout
     assert told.splitlines() == ["True", "False (0, 0)"]
+
+
+def test_garbage_is_looked_for_seldom() -> None:
+    script = "import gc; from chamelaion_watch.edges import process; process.collect_seldom(); print(gc.get_threshold())"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "(50000, 20, 20)"

@@ -14,8 +14,7 @@ BACKLOG = 20  # complete pairs that may be there when a folder is first seen
 
 def hold(folder: Folder) -> None:
     """Hold all pairs that the first complete sweep of a new folder shows, if they are many: they wait for a person."""
-    keys = folder.index.keys_at_rest()
-    if folder.is_new and folder.policy.holds_backlog and len(keys) > BACKLOG:
+    if folder.is_new and folder.policy.holds_backlog and len(keys := folder.index.keys_at_rest()) > BACKLOG:
         folder.held = keys
 
 

@@ -87,8 +87,8 @@ def _file_of(path: RelPath, rules: PairingRules) -> _File | None:
     for extensions, is_video in ((rules.video, True), (rules.audio, False)):
         for extension in extensions:
             # Compared folded, but cut from the name as it is spelt: `Scene.MP4 ` is `Scene`.
-            key = _key(folded.removesuffix(extension.casefold()))
-            if folded.endswith(extension.casefold()) and key:
+            ending = extension.casefold()
+            if folded.endswith(ending) and (key := _key(folded.removesuffix(ending))):
                 return _File(path, folder, folded, name.rstrip(". ")[: -len(extension)], key, is_video)
     return None
 
