@@ -130,7 +130,7 @@ def _first(watch: trees.Watch, share: Share) -> dict[str, float]:
 
 def _quiet(watch: trees.Watch, share: Share) -> dict[str, float]:
     """Sweeps in which nothing changed: the dearest of those that trust the folders' times, and the one that does not."""
-    known = set(watch.folder.files)
+    known = watch.complete
     *trusting, full = sorted((_swept(watch, share) for _ in range(RELIST_EVERY)), key=lambda scan: scan.listings)
     looks = max(len(scan.looks) for scan in trusting)
     return {
@@ -149,7 +149,7 @@ def _quiet(watch: trees.Watch, share: Share) -> dict[str, float]:
 
 def _changed(watch: trees.Watch, share: Share, drop: Path) -> dict[str, float]:
     """Drop ten files into one folder: the sweep that finds them, and the scan that looks at them."""
-    known = set(watch.folder.files)
+    known = watch.complete
     for number in range(UNSETTLED):
         (drop / "batch00000" / f"new{number}.wav").write_bytes(b"\1" * trees.FILE_BYTES)
     sweep = _swept(watch, share)
@@ -167,14 +167,14 @@ def _changed(watch: trees.Watch, share: Share, drop: Path) -> dict[str, float]:
 
 def _rotation(watch: trees.Watch, share: Share, drop: Path) -> dict[str, float]:
     """Overwrite a done source in place, and sweep until every known file was looked at and it was noticed."""
-    known = {path for path, file in watch.folder.files.items() if file.source is not None}
+    known = watch.complete
     rewritten = sorted(known)[len(known) // 2]
     (drop / rewritten).write_bytes(b"\2" * (trees.FILE_BYTES + 1))
     left, noticed_after, sweeps = known, 0, 0
     while (left or not noticed_after) and sweeps < MAX_SWEEPS:
         sweeps += 1
         left = left - _swept(watch, share).looks
-        if not noticed_after and watch.folder.files[rewritten].source is None:
+        if not noticed_after and rewritten not in watch.complete:
             noticed_after = sweeps
     return {"rotation_sweeps": sweeps, "rotation_left": len(left), "rewritten_noticed": float(noticed_after > 0)}
 

@@ -188,6 +188,12 @@ class Watch:
         is_verified = self.folder.is_scanned and self.folder.asleep.is_verified
         return is_verified and all(file.source for file in self.folder.files.values())
 
+    @property
+    def complete(self) -> set[str]:
+        """The files that are known as complete, asleep or not."""
+        awake = {path for path, file in self.folder.files.items() if file.source is not None}
+        return awake.union(*(self.folder.asleep.sources(scope) for scope in self.folder.asleep))
+
     def scan(self) -> Scanned:
         """Carry out the next scan that is due, and take in what it saw."""
         self.now = max(self.now, self.folder.scan_at(self.now))
