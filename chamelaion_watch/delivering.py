@@ -14,7 +14,7 @@ from chamelaion_watch.core import naming
 from chamelaion_watch.core.delivery import SPOOL_LOST
 from chamelaion_watch.core.errors import InputProblem, NotFound, OutputProblem, Rejected, Transient
 from chamelaion_watch.core.messages import Deliver, Delivered, ResultSpooled, Spooled, SpoolResult
-from chamelaion_watch.core.model import Job, RelPath, RootState, Structure
+from chamelaion_watch.core.model import Job, RelPath, Request, RootState, Structure
 from chamelaion_watch.edges import outputs
 from chamelaion_watch.edges.api import Api, Validators
 from chamelaion_watch.edges.outputs import Part
@@ -34,8 +34,9 @@ def deliver(
     prober: Prober,
     spool: Spool,
     on_progress: Callable[[int, int | None], None],
+    ask: Callable[[str], Request],
 ) -> Delivered:
-    """Bring the output into its place and say where that is, durably."""
+    """Bring the output into its place and say where that is, durably; `ask` says how a request is."""
     roots[action.job.root].require_well()
     if copied := _from_copies(action, roots):
         return copied
@@ -43,13 +44,18 @@ def deliver(
     if action.spooled is not None:
         return _from_spool(action, action.spooled, root, spool)
     target = _Target(root.path, naming.temp_path(action.output), root.policy.mode)
-    part, sha256 = _fetched(action.job, target, api, prober, spool, on_progress)
+    part, sha256 = _fetched(action.job, target, api, prober, spool, on_progress, ask)
     size = part.size
     return Delivered(action, _published(part, action), sha256, size)
 
 
 def spool_result(
-    action: SpoolResult, api: Api, prober: Prober, spool: Spool, on_progress: Callable[[int, int | None], None]
+    action: SpoolResult,
+    api: Api,
+    prober: Prober,
+    spool: Spool,
+    on_progress: Callable[[int, int | None], None],
+    ask: Callable[[str], Request],
 ) -> ResultSpooled:
     """Bring a result into the spool, whole, checked and durable; raises OutputProblem if there is no room for it."""
     job = action.job
@@ -58,7 +64,7 @@ def spool_result(
     if not room_bytes:
         raise _no_room(room_bytes)
     try:
-        part, sha256 = _fetched(job, target, api, prober, spool, on_progress, max_bytes=room_bytes)
+        part, sha256 = _fetched(job, target, api, prober, spool, on_progress, ask, max_bytes=room_bytes)
     except Rejected as error:
         if error.code == "output_too_large":
             raise _no_room(room_bytes) from error
@@ -122,10 +128,11 @@ def _fetched(
     prober: Prober,
     spool: Spool,
     on_progress: Callable[[int, int | None], None],
+    ask: Callable[[str], Request],
     max_bytes: int | None = None,
 ) -> tuple[Part, str]:
     """Return a result as a whole and checked part, with its SHA-256."""
-    part, sha256 = _downloaded(job, target, api, spool, on_progress, max_bytes)
+    part, sha256 = _downloaded(job, target, api, spool, on_progress, ask, max_bytes)
     try:
         _check(part, prober)
         return part, sha256 or part.sha256()  # one that was resumed is read again
@@ -140,13 +147,14 @@ def _downloaded(
     api: Api,
     spool: Spool,
     on_progress: Callable[[int, int | None], None],
+    ask: Callable[[str], Request],
     max_bytes: int | None,
 ) -> tuple[Part, str | None]:
     """Fetch the result into a part; what is there when it must stop is kept for the next try.
 
     Returns its SHA-256 as well, as it was received, if all of it was received now.
     """
-    request = api.find(job.request_id or job.reference_id)
+    request = ask(job.request_id or job.reference_id)
     if request.reference_id not in (None, job.reference_id):
         raise NotFound(f"request {request.id} is of another pair: looked up anew")
     if not request.output_url:

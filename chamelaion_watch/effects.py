@@ -65,6 +65,7 @@ PROGRESS_EVERY_MS = 500
 LIST_PAGE = 100
 UNREADABLE = frozenset({"odd_answer", "not_the_service"})
 LEAVE_WITHIN_S = 60.0
+TOLD_LASTS_MS = 60_000
 
 
 @dataclass(slots=True)
@@ -97,6 +98,7 @@ class Effects:
         self._post = post
         self._stopping = threading.Event()
         self._workers = Workers()
+        self._told: dict[str, tuple[Request, Millis]] = {}  # finished requests, by id; their links are secret
         self._leaves: dict[int, queue.SimpleQueue[Millis | str]] = {}
 
     def start(self, action: Action) -> None:
@@ -155,9 +157,11 @@ class Effects:
             case Poll():
                 return self._poll(action)
             case Deliver():
-                return deliver(action, self._roots, self._api, self._prober, self._spool, self._reporter(action.job))
+                report = self._reporter(action.job)
+                return deliver(action, self._roots, self._api, self._prober, self._spool, report, self._ask)
             case SpoolResult():
-                return spool_result(action, self._api, self._prober, self._spool, self._reporter(action.job))
+                report = self._reporter(action.job)
+                return spool_result(action, self._api, self._prober, self._spool, report, self._ask)
             case Unspool():
                 for reference_id in action.references:
                     self._spool.forget(reference_id)
@@ -272,7 +276,23 @@ class Effects:
                     round_.answers[job_id] = self._find(request_id)
         except WatchError as error:
             return Polled(action, round_.answers, error, round_.calls)
+        finally:
+            self._remember(round_)
         return Polled(action, round_.answers, None, round_.calls)
+
+    def _remember(self, round_: _Round) -> None:
+        """Keep what was said of finished requests, in memory and for a minute: a delivery need not ask again."""
+        now = self._clock.now()
+        done = {request.id: (request, now) for request in round_.answers.values() if request and request.is_completed}
+        fresh = {key: told for key, told in self._told.items() if now - told[1] < TOLD_LASTS_MS}
+        self._told = fresh | done
+
+    def _ask(self, handle: str) -> Request:
+        """Ask how a request is, unless that was said just now; each answer is good for one try."""
+        request, told_at = self._told.pop(handle, (None, 0))
+        if request is not None and self._clock.now() - told_at < TOLD_LASTS_MS:
+            return request
+        return self._api.find(handle)
 
     def _list(self, round_: _Round) -> None:
         """A list that has become something else, or too long, must keep no paid job from being asked for."""

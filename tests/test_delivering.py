@@ -112,11 +112,11 @@ class Place:
         self, *, copies: tuple[LocalCopy, ...] = (), spooled: Spooled | None = None, on_progress: Progress = ignore
     ) -> Delivered:
         action = Deliver(self.job, OUTPUT, copies, spooled)
-        return deliver(action, {"drop": self.root}, self.api, self.prober, self.spool, on_progress)
+        return deliver(action, {"drop": self.root}, self.api, self.prober, self.spool, on_progress, self.api.find)
 
     def bring_home(self, room_bytes: int = 2**30, on_progress: Progress = ignore) -> Spooled:
         action = SpoolResult(self.job, room_bytes)
-        return spool_result(action, self.api, self.prober, self.spool, on_progress).spooled
+        return spool_result(action, self.api, self.prober, self.spool, on_progress, self.api.find).spooled
 
     def requests(self) -> int:
         return len(self.sandbox.state()["log"])

@@ -19,13 +19,12 @@ def pace(*took: tuple[int, int | None]) -> Pace:
 @pytest.mark.parametrize("known", [0, 1, 2])
 def test_a_few_finished_jobs_say_nothing(known: int) -> None:
     made = pace(*[(60 * S_, 10 * S_)] * known)
-    assert (made.typical_ms(), made.first_look_ms(10 * S_)) == (None, None)
+    assert (made.apart_ms(), made.first_look_ms(10 * S_)) == (None, None)
 
 
 def test_a_first_look_is_a_little_earlier_than_the_quickest_tenth() -> None:
     made = pace(*((30 * S_ + number * S_, None) for number in range(20)))
     assert made.first_look_ms(None) == 0.9 * 32 * S_
-    assert made.typical_ms() in (39 * S_, 40 * S_)
 
 
 def test_a_longer_video_is_asked_for_later() -> None:
@@ -54,3 +53,22 @@ def test_it_is_never_asked_at_once_nor_after_hours(took_ms: int, first_ms: int) 
 def test_it_follows_a_busy_evening() -> None:
     made = pace(*[(10 * S_, None)] * 500, *[(100 * S_, None)] * REMEMBERED)
     assert made.first_look_ms(None) == 90 * S_
+
+
+def test_jobs_have_been_finishing_so_far_apart_of_late() -> None:
+    made = Pace()
+    made.asked(0, 5, 1)
+    assert made.apart_ms() is None
+    for number in range(1, 20):
+        made.asked(number * 4 * S_, 32, 8)
+    assert (made.apart_ms(), made.calls) == (pytest.approx(125), 8)
+    for number in range(20, 40):
+        made.asked(number * 4 * S_, 2, 8)
+    assert made.apart_ms() == pytest.approx(2 * S_, rel=0.1)
+
+
+def test_a_pace_at_which_nothing_finishes_is_none() -> None:
+    made = Pace()
+    for number in range(5):
+        made.asked(number * S_, 0, 1)
+    assert made.apart_ms() is None

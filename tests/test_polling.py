@@ -36,9 +36,10 @@ def answer(made: World, poll: Poll, status: str = "processing", *, calls: int = 
     tick(made, Polled(poll, answers, calls=calls))
 
 
-def learn(made: World, took_ms: int) -> None:
-    for _ in range(5):
-        made.pace.finished(took_ms, None)
+def learn(made: World, apart_ms: int, calls: int = 1) -> None:
+    """Jobs have been finishing so far apart, and each round took so many calls."""
+    for number in range(10, -1, -1):
+        made.pace.asked(made.now - number * 10 * S_, 10 * S_ // apart_ms, calls)
 
 
 def next_poll(made: World) -> Poll:
@@ -88,27 +89,26 @@ def test_as_long_as_nothing_is_known_of_its_pace_the_list_is_read_ever_more_seld
 
 
 @pytest.mark.parametrize(
-    ("count", "took_ms", "calls", "every_ms"),
+    ("apart_ms", "calls", "every_ms"),
     [
-        (500, 60 * S_, 8, 3_840),  # a quarter of a call for each that finishes
-        (500, 60 * S_, 2, 1_000),  # never more often
-        (8, 60 * S_, 1, FIRST_MS),  # nor less often than the settings say
-        (40, 100, 1, 1_000),
+        (125, 8, 4_000),  # a quarter of a call for each that finishes
+        (125, 2, 1_000),  # never more often
+        (5_000, 1, FIRST_MS),  # nor less often than the settings say
     ],
 )
-def test_rounds_are_as_far_apart_as_they_cost(count: int, took_ms: int, calls: int, every_ms: int) -> None:
-    made = world(*rendering(count, tries=1))
-    learn(made, took_ms)
-    answer(made, next_poll(made), calls=calls)
+def test_rounds_are_as_far_apart_as_they_cost(apart_ms: int, calls: int, every_ms: int) -> None:
+    made = world(*rendering(20, tries=1))
+    answer(made, next_poll(made))
+    learn(made, apart_ms, calls)
     before = made.now
     next_poll(made)
-    assert made.now - before == every_ms
+    assert made.now - before == pytest.approx(every_ms, rel=0.01)
 
 
 def test_the_list_is_read_more_often_while_others_wait_for_a_place() -> None:
     made = world(*rendering(8, tries=1), *[job(number, key=f"w{number}") for number in range(20, 23)])
-    learn(made, 60 * S_)
     answer(made, next_poll(made))
+    learn(made, 5_000)
     before = made.now
     next_poll(made)
     assert made.now - before == FIRST_MS // polling.AWAITED
@@ -116,7 +116,7 @@ def test_the_list_is_read_more_often_while_others_wait_for_a_place() -> None:
 
 def test_nobody_is_asked_for_before_the_first_look_at_anyone_is_due() -> None:
     made = world(*rendering(8))
-    learn(made, 60 * S_)
+    learn(made, 125)
     made.book.put(replace(made.book.jobs[3], next_at=NOW + 54 * S_))
     next_poll(made)
     assert made.now == NOW + FIRST_MS
@@ -166,7 +166,7 @@ def test_a_first_look_is_placed_by_what_the_service_took_for_the_length_of_the_v
 def test_without_the_services_times_our_own_are_learned() -> None:
     made = world(*rendering(3))
     answer(made, next_poll(made), "completed")
-    assert made.pace.typical_ms() == FIRST_MS
+    assert made.pace.first_look_ms(None) == 0.9 * FIRST_MS
 
 
 def test_the_length_of_a_video_is_kept_until_its_job_is_over() -> None:

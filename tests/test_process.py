@@ -21,6 +21,8 @@ def test_threat_81_82_a_process_that_holds_the_key_leaves_no_core() -> None:
 
 
 def test_garbage_is_looked_for_seldom() -> None:
-    script = "import gc; from chamelaion_watch.edges import process; process.collect_seldom(); print(gc.get_threshold())"
+    script = (
+        "import gc; from chamelaion_watch.edges import process; process.collect_seldom(); print(gc.get_threshold())"
+    )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "(50000, 20, 20)"

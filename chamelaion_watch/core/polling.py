@@ -65,15 +65,15 @@ def _list_at(world: World, jobs: list[Job]) -> Millis:
     is_any_due = any((job.next_at or 0) <= world.now for job in jobs)
     if not is_any_due and not any(job.tries and not _is_old(world, job) for job in jobs):
         return _first_at(jobs)
-    return world.pace.listed_at + _every_ms(world, len(jobs))
+    return world.pace.listed_at + _every_ms(world)
 
 
-def _every_ms(world: World, count: int) -> int:
-    """How far apart the rounds are, with so many jobs in flight: they finish `count` in the typical time."""
+def _every_ms(world: World) -> int:
+    """How far apart the rounds are: as far as the jobs that pay for one have been finishing of late."""
     longest_ms = world.policy.poll.first_ms // (AWAITED if _is_awaited(world) else 1)
-    if (typical_ms := world.pace.typical_ms()) is None:
+    if (apart_ms := world.pace.apart_ms()) is None:
         return min(longest_ms, FIRST_GUESS_MS << min(world.pace.rounds, 20))
-    return min(longest_ms, max(LEAST_MS, ROUNDS_COST * world.pace.calls * typical_ms // count))
+    return round(min(longest_ms, max(LEAST_MS, ROUNDS_COST * world.pace.calls * apart_ms)))
 
 
 def _is_awaited(world: World) -> bool:

@@ -25,7 +25,10 @@ def polled(world: World, event: Polled) -> None:
         world.gate = gate.answered(world.gate)
     if event.error is not None:
         request_failed(world, event.error)
-    world.pace.calls = max(event.calls, 1)
+    finished = sum(
+        answer is not None and (answer.is_completed or answer.is_failed) for answer in event.answers.values()
+    )
+    world.pace.asked(world.now, finished, event.calls)
     unanswered = [job_id for job_id in event.action.singly if job_id not in event.answers]
     for job_id in unanswered[1:] + unanswered[:1]:  # who stopped the round is asked last in the next
         if job := world.job(job_id, JobState.RENDERING):
