@@ -98,6 +98,7 @@ class Effects:
         self._post = post
         self._stopping = threading.Event()
         self._workers = Workers()
+        self._telling = threading.Lock()
         self._told: dict[str, tuple[Request, Millis]] = {}  # finished requests, by id; their links are secret
         self._leaves: dict[int, queue.SimpleQueue[Millis | str]] = {}
 
@@ -284,12 +285,15 @@ class Effects:
         """Keep what was said of finished requests, in memory and for a minute: a delivery need not ask again."""
         now = self._clock.now()
         done = {request.id: (request, now) for request in round_.answers.values() if request and request.is_completed}
-        fresh = {key: told for key, told in self._told.items() if now - told[1] < TOLD_LASTS_MS}
-        self._told = fresh | done
+        with self._telling:
+            for key in [key for key, (_, told_at) in self._told.items() if now - told_at >= TOLD_LASTS_MS]:
+                del self._told[key]
+            self._told.update(done)
 
     def _ask(self, handle: str) -> Request:
         """Ask how a request is, unless that was said just now; each answer is good for one try."""
-        request, told_at = self._told.pop(handle, (None, 0))
+        with self._telling:
+            request, told_at = self._told.pop(handle, (None, 0))
         if request is not None and self._clock.now() - told_at < TOLD_LASTS_MS:
             return request
         return self._api.find(handle)

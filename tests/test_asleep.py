@@ -39,7 +39,7 @@ def test_a_scope_that_is_not_here_has_no_files() -> None:
 
 def verify(made: Asleep, most: int) -> list[RelPath]:
     paths = made.to_verify(most)
-    made.verified()
+    made.verified(paths)
     return [path.partition("/")[0] for path in paths]
 
 
@@ -53,8 +53,10 @@ def test_whole_scopes_are_looked_at_one_after_another_and_a_large_one_by_itself(
 
 def test_what_was_not_looked_at_after_all_is_asked_for_again() -> None:
     made = asleep(a=2, b=2)
-    assert made.to_verify(2) == made.to_verify(2)
-    made.verified()
+    first = made.to_verify(2)
+    made.verified([])  # a scan that failed, or found the root unwell
+    assert made.to_verify(2) == first
+    made.verified(first)
     assert verify(made, 9) == ["b", "b"]
 
 

@@ -9,7 +9,8 @@ import pytest
 from chamelaion_watch.core import intake
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.lifecycle import Step
-from chamelaion_watch.core.model import JobState, Observation, Signature, Trouble
+from chamelaion_watch.core.messages import RootFacts
+from chamelaion_watch.core.model import JobState, Observation, RootState, Signature, Trouble
 from chamelaion_watch.core.resting import rest
 from chamelaion_watch.core.world import World
 from tests.builders import NOW, folder_policy, job, looked, sha, source, sweep, tick, world
@@ -145,8 +146,54 @@ def test_after_a_start_what_is_done_sleeps_at_once_and_each_file_is_looked_at_on
     assert at < NOW + 10 * S_
     action = folder.scan(at, [], [])
     assert {look.path for look in action.looks} == {"s1.mp4", "s1.wav"}
-    folder.scanned(looked(("s1.mp4", source("s1.mp4").signature)), at)
+    folder.scanned(looked(*((path, source(path).signature) for path in ("s1.mp4", "s1.wav"))), at)
     assert folder.asleep.is_verified
+
+
+def test_a_look_that_did_not_happen_is_asked_for_again() -> None:
+    folder = started()
+    at = folder.scan_at(NOW)
+    folder.scan(at, [], [])
+    folder.scanned(sweep(facts=RootFacts(RootState.STALE, "EIO")), at)
+    folder.scanned(sweep(), at + 10 * S_)
+    assert {look.path for look in folder.scan(at + 11 * S_, [], []).looks} == {"s1.mp4", "s1.wav"}
+
+
+def test_touched_and_asked_for_again_it_is_sent_as_it_lies_there_now() -> None:
+    """The row had the old time of the file, and waited for ever."""
+    made, folder = asleep()
+    folder.wake("s1", NOW)
+    touched = replace(source("s1.mp4"), signature=OTHER)
+    folder.files["s1.mp4"].source = touched
+    tick(made)
+    folder.drowse("s1")
+    made.now += 60 * S_
+    rest(made)
+    assert "" in folder.asleep
+    done = made.book.newest("a", "s1")
+    assert done is not None
+    intake.again(made, done, "a person asks")
+    tick(made)
+    newest = made.book.newest("a", "s1")
+    assert newest is not None
+    assert (newest.video, folder.has(newest)) == (touched, True)
+
+
+def test_an_older_failure_of_a_pair_that_sleeps_is_not_lost_with_another_pair() -> None:
+    """A pair that was gone woke the scope of the next one, and the tick ended in a KeyError, after each restart anew."""
+    made = World(world().policy, now=NOW)
+    gone = replace(job(1, key="gone"), state=JobState.FAILED)
+    failed = replace(job(2, video=source("s1.mp4", "older")), state=JobState.FAILED, request_id="r2")
+    for one in (gone, failed, replace(job(3), state=JobState.DONE)):
+        made.book.put(one)
+    rest(made)
+    known = {path: (source(path).signature, source(path).sha256, True) for path in ("s1.mp4", "s1.wav")}
+    folder = made.folders["a"] = Folder(folder_policy(), known=known)
+    folder.is_over = lambda key, video, audio: is_over(made, key, video, audio)
+    for _ in range(3):
+        tick(made, sweep(appeared=() if folder.is_scanned else ("s1.mp4", "s1.wav")), at=made.now + 60 * S_)
+    states = {number: (made.book.get(number) or gone).state for number in (1, 2, 3)}
+    assert states == {1: JobState.CANCELLED, 2: JobState.FAILED, 3: JobState.DONE}
 
 
 def test_overwritten_while_nobody_watched_it_is_found_by_that_look() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from chamelaion_watch.core.model import RelPath, Signature, Source
@@ -61,10 +61,11 @@ class Asleep:
             self._under_way += 1
         return paths
 
-    def verified(self) -> None:
-        """What was to be looked at was looked at."""
-        del self._unverified[: self._under_way]
-        self._under_way = 0
+    def verified(self, looked_at: Collection[RelPath]) -> None:
+        """Take in what was looked at: the scopes that were to be, if that is what this scan did."""
+        under_way, self._under_way = self._unverified[: self._under_way], 0
+        if all(path in looked_at for scope in under_way for path in self.sources(scope)):
+            del self._unverified[: len(under_way)]
 
     @property
     def is_verified(self) -> bool:

@@ -120,7 +120,7 @@ class Folder:
         if was_away:  # what was rewritten meanwhile touched no folder (simulated life 46468)
             self._sweep_at = now
         self.last_scan_at, self.last_took_ms = now, event.took_ms
-        self.asleep.verified()
+        self.asleep.verified({seen.path for seen in event.observations})
         for path in sleeping.not_put_to_sleep(self, event.appeared):
             self._appear(path, now, was_away=was_away)
         for path in event.vanished:

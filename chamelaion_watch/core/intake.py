@@ -26,10 +26,10 @@ def take_in(world: World) -> None:
         if not folder.is_ok:
             continue
         for key in list(folder.index.gone):
-            del folder.index.gone[key]
+            folder.index.gone.pop(key, None)
             _lost(world, folder, key)
         for key in list(folder.index.ready):
-            del folder.index.ready[key]  # not all at the end: what is woken meanwhile is looked at in the next tick
+            folder.index.ready.pop(key, None)  # not all at the end: what is woken meanwhile comes in the next tick
             is_wanted = key not in folder.held and (world.only is None or (folder.policy.name, key) in world.only)
             if is_wanted and (pair := folder.pairs.get(key)) and (sources := folder.sources(pair)):
                 _ready(world, folder, pair, *sources)
@@ -49,6 +49,8 @@ def again(world: World, job: Job, why: str) -> str:
     newest = world.book.newest(job.root, job.key)
     if newest is not None and newest.id != job.id:
         return f"job {job.id}: job {newest.id} is newer and {newest.state}; retry that one"
+    if folder := world.folders.get(job.root):
+        folder.wake(job.key, world.now)
     video, audio = _present(world, job)
     match job.state:
         case JobState.FAILED if job.rendered_at is not None:
@@ -245,6 +247,8 @@ def _reference(world: World, video: Source, audio: Source, run_no: int) -> str:
 def miss(world: World, folder: Folder) -> None:
     """Find the jobs whose pair went while the daemon was down: there was no pair that could have been seen to go."""
     for job in world.book.of(JobState.QUEUED, JobState.FAILED):
+        if world.book.newest(job.root, job.key) is not job:
+            continue  # only a pair's newest job is lost with it
         if job.root == folder.policy.name and job.key not in folder.pairs and not folder.is_restless(job):
             folder.index.gone[job.key] = None
 
