@@ -65,7 +65,6 @@ PROGRESS_EVERY_MS = 500
 LIST_PAGE = 100
 UNREADABLE = frozenset({"odd_answer", "not_the_service"})
 LEAVE_WITHIN_S = 60.0
-TOLD_LASTS_MS = 60_000
 
 
 @dataclass(slots=True)
@@ -98,8 +97,6 @@ class Effects:
         self._post = post
         self._stopping = threading.Event()
         self._workers = Workers()
-        self._telling = threading.Lock()
-        self._told: dict[str, tuple[Request, Millis]] = {}  # finished requests, by id; their links are secret
         self._leaves: dict[int, queue.SimpleQueue[Millis | str]] = {}
 
     def start(self, action: Action) -> None:
@@ -159,10 +156,10 @@ class Effects:
                 return self._poll(action)
             case Deliver():
                 report = self._reporter(action.job)
-                return deliver(action, self._roots, self._api, self._prober, self._spool, report, self._ask)
+                return deliver(action, self._roots, self._api, self._prober, self._spool, report, self._api.find)
             case SpoolResult():
                 report = self._reporter(action.job)
-                return spool_result(action, self._api, self._prober, self._spool, report, self._ask)
+                return spool_result(action, self._api, self._prober, self._spool, report, self._api.find)
             case Unspool():
                 for reference_id in action.references:
                     self._spool.forget(reference_id)
@@ -277,26 +274,7 @@ class Effects:
                     round_.answers[job_id] = self._find(request_id)
         except WatchError as error:
             return Polled(action, round_.answers, error, round_.calls)
-        finally:
-            self._remember(round_)
         return Polled(action, round_.answers, None, round_.calls)
-
-    def _remember(self, round_: _Round) -> None:
-        """Keep what was said of finished requests, in memory and for a minute: a delivery need not ask again."""
-        now = self._clock.now()
-        done = {request.id: (request, now) for request in round_.answers.values() if request and request.is_completed}
-        with self._telling:
-            for key in [key for key, (_, told_at) in self._told.items() if now - told_at >= TOLD_LASTS_MS]:
-                del self._told[key]
-            self._told.update(done)
-
-    def _ask(self, handle: str) -> Request:
-        """Ask how a request is, unless that was said just now; each answer is good for one try."""
-        with self._telling:
-            request, told_at = self._told.pop(handle, (None, 0))
-        if request is not None and self._clock.now() - told_at < TOLD_LASTS_MS:
-            return request
-        return self._api.find(handle)
 
     def _list(self, round_: _Round) -> None:
         """A list that has become something else, or too long, must keep no paid job from being asked for."""

@@ -91,26 +91,3 @@ def test_a_few_are_asked_for_one_by_one(api: Api, sandbox: Sandbox, tmp_path: Pa
 def test_a_request_that_the_service_does_not_know_is_answered_so(api: Api, tmp_path: Path) -> None:
     event = asked(Poll(((1, "00000000-0000-4000-8000-000000000000"),), (1,)), api, tmp_path)
     assert event.answers == {1: None}
-
-
-def test_a_link_that_was_told_just_now_is_not_asked_for_again(api: Api, sandbox: Sandbox, tmp_path: Path) -> None:
-    """Each finished job took a call of its own, beside those of all polls."""
-    sandbox.control(queue_s=0.0, processing_s=0.0)
-    requests = submitted(api, 4)
-    with contextlib.closing(Prober()) as prober:
-        effects = Effects(
-            roots={}, api=api, prober=prober, spool=Spool(tmp_path), clock=SystemClock(), post=lambda _: None
-        )
-
-        def is_told() -> bool:
-            polled = effects._poll(Poll(numbered(requests), (1, 2, 3, 4)))
-            return all(answer and (answer.is_completed or answer.is_failed) for answer in polled.answers.values())
-
-        eventually(is_told)
-        told = [request_id for request_id in requests if request_id in effects._told]
-        before = len(gets(sandbox))
-        for request_id in told:
-            assert effects._ask(request_id).output_url
-        assert len(gets(sandbox)) == before
-        effects._ask(requests[0])  # the link may have been refused: the next try asks anew
-        assert len(gets(sandbox)) == before + 1
