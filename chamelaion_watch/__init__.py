@@ -43,7 +43,7 @@ Modules
     edges/ledger/ what must never be forgotten
       SQLite behind a protocol: protocol sqlite rows schema lock
     ./            the shell: thin, almost no branches
-      at work: service daemon effects workers rootwork delivering restore
+      at work: service daemon effects workers links rootwork delivering restore
       telling: status live log notify
       the configuration: settings settings_model settings_values settings_checks settings_key settings_text
       its syntax: yaml12 units templates

@@ -56,6 +56,7 @@ from chamelaion_watch.edges.api import Api, Upload
 from chamelaion_watch.edges.clock import Clock, monotonic_s
 from chamelaion_watch.edges.probe import Prober
 from chamelaion_watch.edges.spool import Spool
+from chamelaion_watch.links import Links
 from chamelaion_watch.log import redacted
 from chamelaion_watch.rootwork import RootWork
 from chamelaion_watch.workers import Workers
@@ -97,6 +98,7 @@ class Effects:
         self._post = post
         self._stopping = threading.Event()
         self._workers = Workers()
+        self._links = Links(api.find, clock)
         self._leaves: dict[int, queue.SimpleQueue[Millis | str]] = {}
 
     def start(self, action: Action) -> None:
@@ -156,10 +158,10 @@ class Effects:
                 return self._poll(action)
             case Deliver():
                 report = self._reporter(action.job)
-                return deliver(action, self._roots, self._api, self._prober, self._spool, report, self._api.find)
+                return deliver(action, self._roots, self._api, self._prober, self._spool, report, self._links.find)
             case SpoolResult():
                 report = self._reporter(action.job)
-                return spool_result(action, self._api, self._prober, self._spool, report, self._api.find)
+                return spool_result(action, self._api, self._prober, self._spool, report, self._links.find)
             case Unspool():
                 for reference_id in action.references:
                     self._spool.forget(reference_id)
@@ -274,6 +276,8 @@ class Effects:
                     round_.answers[job_id] = self._find(request_id)
         except WatchError as error:
             return Polled(action, round_.answers, error, round_.calls)
+        finally:
+            self._links.tell(round_.answers.values())
         return Polled(action, round_.answers, None, round_.calls)
 
     def _list(self, round_: _Round) -> None:

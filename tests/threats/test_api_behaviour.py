@@ -79,7 +79,11 @@ ODD = {
 }
 BACK = {
     "backwards": [*patched(2, status="processing", output_url=None), *patched(2, status="queued", output_url=None)],
-    "completed then failed": [*patched(1, **COMPLETED), *patched(2, "output_url", status="failed", error_message="oh")],
+    # without a link first, or it is fetched at once and nobody asks again
+    "completed then failed": [
+        *patched(1, "output_url", **COMPLETED),
+        *patched(2, "output_url", status="failed", error_message="oh"),
+    ],
 }
 HEALED = {
     "unknown for a while": on("get", "forget", 2),
