@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from chamelaion_watch.core import gate, intake, submission
+from chamelaion_watch.core import gate, submission
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.known import Known
@@ -53,7 +53,7 @@ def restore(
     roots = ledger.roots()
     for folder_policy in folders:
         folder = _folder(ledger, folder_policy, roots.get(folder_policy.name), over[folder_policy.name])
-        folder.is_over = partial(intake.is_over, world.book, folder_policy.name)
+        folder.is_over = partial(world.book.is_over, folder_policy.name)
         world.folders[folder_policy.name] = folder
     for row in ledger.notes():
         world.notes[row.root, row.subject] = Note(row.root, row.subject, row.kind, row.paths, row.digest)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from chamelaion_watch.core import intake
+from chamelaion_watch.core.lifecycle import SOURCE_GONE
 from chamelaion_watch.core.model import Job, JobState, Signature, Source
 from chamelaion_watch.core.world import Pause, World
 from tests.builders import NOW, folder_with, job, source, sweep, tick, world
@@ -143,7 +144,7 @@ def test_the_row_of_a_paid_run_stays_its_record_when_new_content_comes(state: Jo
 def test_removed_before_the_upload_it_is_cancelled_silently(state: JobState) -> None:
     made = world(job(state=state))
     vanished(made, "s1.wav")
-    assert (newest(made).state, newest(made).code) == (S.CANCELLED, intake.SOURCE_GONE)
+    assert (newest(made).state, newest(made).code) == (S.CANCELLED, SOURCE_GONE)
 
 
 @pytest.mark.parametrize("state", [S.RENDERING, S.RENDERED, S.DOUBTFUL, S.DONE])
@@ -161,14 +162,14 @@ def test_removed_during_the_upload_it_is_cancelled_unless_the_last_piece_may_be_
 
 
 def test_back_again_it_is_queued_again_as_the_same_run() -> None:
-    made = world(job(state=S.CANCELLED, code=intake.SOURCE_GONE))
+    made = world(job(state=S.CANCELLED, code=SOURCE_GONE))
     made.folders["a"].offer("s1", NOW)
     tick(made)
     assert (newest(made).id, newest(made).state, newest(made).run_no) == (1, S.QUEUED, 1)
 
 
 def test_back_again_a_run_that_was_paid_for_is_not_paid_for_again() -> None:
-    made = world(job(state=S.CANCELLED, code=intake.SOURCE_GONE, sent_at=5, request_id="r"))
+    made = world(job(state=S.CANCELLED, code=SOURCE_GONE, sent_at=5, request_id="r"))
     tick(made)
     made.checked.add(2)
     tick(made)

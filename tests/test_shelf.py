@@ -8,8 +8,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chamelaion_watch.core.lifecycle import SOURCE_GONE
 from chamelaion_watch.core.model import JobState, Options
-from chamelaion_watch.core.shelf import Shelf
+from chamelaion_watch.core.shelf import BOX, Shelf
 from tests.builders import job, source
 
 NAMES = st.one_of(st.text(min_size=1, max_size=20), st.binary(min_size=1, max_size=20).map(os.fsdecode))
@@ -69,5 +70,37 @@ def test_it_takes_little_room() -> None:
         output_sha256="0123456789abcdef" * 4,
     )
     shelf = Shelf()
-    shelf.put(one)
-    assert len(shelf._packed[1]) < 450
+    for number in range(1, BOX + 1):
+        shelf.put(replace(one, id=number, reference_id=f"{number:02}" * 32))
+    assert len(shelf._boxes[1]) / BOX < 200
+    assert not shelf._filling
+
+
+def test_each_of_many_is_found_taken_and_put_back() -> None:
+    shelf = Shelf()
+    many = {number: job(number, key=f"s{number}", state=JobState.DONE) for number in range(1, 3 * BOX)}
+    for one in many.values():
+        shelf.put(one)
+    assert {one.id: one for one in shelf} == many
+    for number in range(1, 3 * BOX, 2):
+        assert shelf.take(number) == many[number]
+        assert (shelf.get(number), shelf.newest("a", f"s{number}")) == (None, None)
+    assert {one.id for one in shelf} == set(range(2, 3 * BOX, 2))
+    assert shelf.counts == {JobState.DONE: len(many) // 2}
+    shelf.put(many[1])
+    assert [shelf.get(number) for number in (1, 2, 3)] == [many[1], many[2], None]
+    for number in (1, *range(2, 3 * BOX, 2)):
+        shelf.take(number)
+    assert (list(shelf), shelf._boxes, shelf._box_of, shelf._by_pair, shelf._by_content) == ([], {}, {}, {}, {})
+
+
+def test_a_pair_asks_for_nothing_more_unless_it_may_come_back() -> None:
+    shelf = Shelf()
+    done, gone = job(1, key="s", state=JobState.DONE), job(2, key="t", state=JobState.CANCELLED, code=SOURCE_GONE)
+    for one in (done, gone):
+        shelf.put(one)
+    assert shelf.is_over(1, done.video.sha256, done.audio.sha256)
+    assert not shelf.is_over(1, done.video.sha256, "other")
+    assert not shelf.is_over(2, gone.video.sha256, gone.audio.sha256)
+    shelf.take(2)
+    assert shelf._not_over == set()

@@ -136,7 +136,7 @@ def started(**changes: object) -> Folder:
 
 
 def is_over(made: World, key: str, video: str, audio: str) -> bool:
-    return intake.is_over(made.book, "a", key, video, audio)
+    return made.book.is_over("a", key, video, audio)
 
 
 def test_after_a_start_what_is_done_sleeps_at_once_and_each_file_is_looked_at_once() -> None:

@@ -6,14 +6,11 @@ anew when something in it changes; then it is woken.
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from chamelaion_watch.core.model import RelPath, Signature, Source
-
-_LEVEL = 1
+from chamelaion_watch.core.packing import pack, unpack
 
 
 @dataclass(slots=True)
@@ -29,7 +26,7 @@ class Asleep:
     def put(self, scope: RelPath, sources: Iterable[Source], *, is_verified: bool = True) -> None:
         """Pack a scope that is not here."""
         rows = [(one.path, one.signature.size, one.signature.mtime_ns, one.sha256) for one in sources]
-        self._packed[scope] = zlib.compress(json.dumps(rows).encode("ascii"), _LEVEL)
+        self._packed[scope] = pack(rows)
         self.files += len(rows)
         if not is_verified:
             self._unverified.append(scope)
@@ -79,5 +76,4 @@ class Asleep:
 
 
 def _unpacked(packed: bytes) -> dict[RelPath, Source]:
-    rows = json.loads(zlib.decompress(packed))
-    return {path: Source(path, Signature(size, mtime_ns), sha256) for path, size, mtime_ns, sha256 in rows}
+    return {path: Source(path, Signature(size, mtime_ns), sha256) for path, size, mtime_ns, sha256 in unpack(packed)}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from chamelaion_watch.core import lifecycle
 from chamelaion_watch.core.lifecycle import FINAL
 from chamelaion_watch.core.model import Job, JobState, RelPath
 from chamelaion_watch.core.shelf import Shelf
@@ -119,6 +120,14 @@ class Book:
         """Whether a pair's newest job lies on the shelf, without taking it from there."""
         live, shelved = self._newest_ids(root, key)
         return shelved > live
+
+    def is_over(self, root: str, key: RelPath, video_sha256: str, audio_sha256: str) -> bool:
+        """Say whether a ready pair of this content asks for nothing, without taking its job from the shelf."""
+        live, shelved = self._newest_ids(root, key)
+        if shelved > live:
+            return self.shelf.is_over(shelved, video_sha256, audio_sha256)
+        job = self.jobs.get(live)
+        return job is not None and _content(job) == (video_sha256, audio_sha256) and lifecycle.is_over(job)
 
     def twins(self, job: Job) -> list[Job]:
         """Return the other jobs that stand for the same paid run, the oldest first."""

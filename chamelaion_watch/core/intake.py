@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chamelaion_watch.core.book import Book
 from chamelaion_watch.core.folder import Folder
-from chamelaion_watch.core.lifecycle import NO_TROUBLE, NOT_ASKED, Step
+from chamelaion_watch.core.lifecycle import NO_TROUBLE, NOT_ASKED, SOURCE_GONE, Step
 from chamelaion_watch.core.model import Job, JobState, Pair, RelPath, Source
 from chamelaion_watch.core.naming import reference_id
 from chamelaion_watch.core.world import World
 
-SOURCE_GONE = "source_gone"
 BY_REQUEST = "by_request"
 _OPEN = (JobState.QUEUED, JobState.SUBMITTING, JobState.RENDERING, JobState.RENDERED)
 
@@ -33,15 +31,6 @@ def take_in(world: World) -> None:
             is_wanted = key not in folder.held and (world.only is None or (folder.policy.name, key) in world.only)
             if is_wanted and (pair := folder.pairs.get(key)) and (sources := folder.sources(pair)):
                 _ready(world, folder, pair, *sources)
-
-
-def is_over(book: Book, root: str, key: RelPath, video_sha256: str, audio_sha256: str) -> bool:
-    """Whether a ready pair of this content asks for nothing: its files need not be watched, but for a change."""
-    job = book.newest(root, key)
-    if job is None or (job.video.sha256, job.audio.sha256) != (video_sha256, audio_sha256):
-        return False
-    is_ended = job.state in (JobState.DONE, JobState.SUPERSEDED)
-    return is_ended or (job.state is JobState.CANCELLED and job.code != SOURCE_GONE)
 
 
 def again(world: World, job: Job, why: str) -> str:

@@ -5,17 +5,15 @@ Of 100,000 files it took 60 MB, for the few seconds until the first sweep, and a
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, MutableMapping
 from itertools import groupby
 from typing import TypeAlias
 
 from chamelaion_watch.core.model import RelPath, Signature
+from chamelaion_watch.core.packing import QUICK, pack, unpack
 
 Memory: TypeAlias = tuple[Signature, str, bool]  # as it was, its SHA-256, and whether its job is over
-_LEVEL = 1
 
 
 class Known(MutableMapping[RelPath, Memory]):
@@ -27,7 +25,7 @@ class Known(MutableMapping[RelPath, Memory]):
         self._count = 0
         for folder, group in groupby(files, key=lambda file: _folder(file[0])):
             rows = [(path, signature.size, signature.mtime_ns, *rest) for path, (signature, *rest) in group]
-            self._packed[folder].append(zlib.compress(json.dumps(rows).encode("ascii"), _LEVEL))
+            self._packed[folder].append(pack(rows, QUICK))
             self._count += len(rows)
 
     def __getitem__(self, path: RelPath) -> Memory:
@@ -55,7 +53,7 @@ class Known(MutableMapping[RelPath, Memory]):
 
     def _of(self, folder: RelPath) -> dict[RelPath, Memory]:
         if blobs := self._packed.pop(folder, None):
-            rows = [row for blob in blobs for row in json.loads(zlib.decompress(blob))]
+            rows = [row for blob in blobs for row in unpack(blob)]
             found = {path: (Signature(size, at), sha256, is_over) for path, size, at, sha256, is_over in rows}
             self._unpacked[folder] = self._unpacked.get(folder, {}) | found
         return self._unpacked.get(folder, {})

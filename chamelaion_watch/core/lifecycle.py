@@ -89,6 +89,8 @@ FINAL = frozenset({S.DONE, S.SUPERSEDED, S.CANCELLED})
 NEEDS_A_PERSON = frozenset({S.FAILED, S.DOUBTFUL})
 PAID = frozenset({S.RENDERING, S.RENDERED})
 
+SOURCE_GONE = "source_gone"  # code of a job that was cancelled as its source went: the pair may come back
+
 
 class IllegalTransition(Exception):
     """A bug: the table has no such step from this state."""
@@ -97,6 +99,11 @@ class IllegalTransition(Exception):
 def may(job: Job, step: Step) -> bool:
     """Say whether the table has this step from the job's state."""
     return step in TRANSITIONS[job.state]
+
+
+def is_over(job: Job) -> bool:
+    """Say whether a ready pair of the job's content asks for nothing: its files need no watching, but for a change."""
+    return job.state in (S.DONE, S.SUPERSEDED) or (job.state is S.CANCELLED and job.code != SOURCE_GONE)
 
 
 def advance(job: Job, step: Step, now: Millis, **changes: Any) -> Job:

@@ -2,7 +2,7 @@
 
 A few are asked for one by one. From four on, pages of the service's list answer for all that they show, and only who is
 not shown is asked for singly, when its own time has come. A round of pages costs the same however many jobs finished:
-it goes as often as costs a quarter of a call for each job that finishes, and at least each `poll.first`.
+it goes as often as costs a fifth of a call for each job that finishes, and at least each `poll.first`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from chamelaion_watch.core.world import World
 LIST_FROM = 4
 TOGETHER_MS = 2_000  # polls due so soon ride in the same round
 LEAST_MS = 1_000  # between two rounds of the list
-ROUNDS_COST = 4  # finished jobs for each call, at least
+ROUNDS_COST = 5  # finished jobs for each call, at least
 AWAITED = 3  # so many times as often while others wait for a place: a place that nobody knows to be free is lost
 FIRST_GUESS_MS = 1_000  # a first look, and a first round, while nothing is known; rounds are doubled from there
 OLD_MS = 86_400_000  # a job that renders for a day is asked for rarely, and shown as stuck

@@ -19,7 +19,7 @@ from chamelaion_watch.core.errors import (
     Unreachable,
     WatchError,
 )
-from chamelaion_watch.core.lifecycle import NO_TROUBLE, NOT_SENT, Step
+from chamelaion_watch.core.lifecycle import NO_TROUBLE, NOT_SENT, SOURCE_GONE, Step
 from chamelaion_watch.core.messages import LeaveAsked, LookedUp, Progress, RootFacts, Submit, SubmitFailed, Submitted
 from chamelaion_watch.core.model import Job, JobState, Millis, Request
 from chamelaion_watch.core.world import World
@@ -135,7 +135,7 @@ def recovered(world: World, job: Job, *, did_end: bool = True) -> None:
 
     Each time that the process did end counts against the pair: perhaps it is this one that ends it.
     """
-    if job.code in (intake.SOURCE_GONE, intake.BY_REQUEST):
+    if job.code in (SOURCE_GONE, intake.BY_REQUEST):
         world.cancelling[job.id] = job.code
     if job.finishing_at is None:
         world.attempt(job, "recover", "released", "the daemon stopped before the last piece was sent")
