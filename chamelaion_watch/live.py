@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
 from chamelaion_watch.core.model import JobState
 from chamelaion_watch.core.world import World
@@ -79,8 +79,7 @@ class Display:
             return
         counts = {state: self._world.book.count(state) for state in JobState}
         jobs = {str(state): count for state, count in counts.items() if count}
-        open_pairs = list(pairs(self._world))
-        for line in open_pairs:
+        for line in (make() for make in pairs(self._world)):
             print(f"{line['state']:<11} {line['root']}/{line['name']}: {line['reason']}", file=self._terminal)
         told = ", ".join(f"{number} {state}" for state, number in sorted(jobs.items())) or "no jobs"
         print(f"{reason} ({told})", file=self._terminal)
@@ -113,7 +112,7 @@ def _table(world: World) -> Table:
     drawn = Table(box=None, pad_edge=False, expand=False, caption_justify="left")
     for title in ("pair", "state", "", "why"):
         drawn.add_column(title, no_wrap=True, overflow="ellipsis")
-    rows: list[dict[str, Any]] = list(pairs(world))
+    rows = [make() for make in pairs(world)]
     for row in rows[:MOST_ROWS]:
         progress = "" if row["progress"] is None else f"{row['progress']} %"
         state = Text(row["state"], style=_COLOURS.get(row["state"], ""))

@@ -6,26 +6,30 @@ Pure reading of the world. Names are shown escaped; nothing secret is in the wor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any, TypeAlias
 
 from chamelaion_watch.core import gate, spooling
 from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.lifecycle import FINAL, NEEDS_A_PERSON
 from chamelaion_watch.core.messages import Deliver, SpoolResult
-from chamelaion_watch.core.model import FileState, Job, JobState, Millis, PairState
+from chamelaion_watch.core.model import FileState, Job, JobState, Millis, PairState, RelPath, Unpaired
 from chamelaion_watch.core.rendering import slowness
 from chamelaion_watch.core.text import printable
 from chamelaion_watch.core.turns import waiting_reason
 from chamelaion_watch.core.world import World
 from chamelaion_watch.version import __version__
 
+_Line: TypeAlias = Callable[[], dict[str, Any]]
 MOST_PAIRS = 5_000  # shown in one snapshot: a folder with more says how many more
 
 
 def snapshot(world: World, *, pid: int, started_at: Millis) -> dict[str, Any]:
     """Return the data of `status --json` but for `jobs`, which the ledger counts."""
-    lines = list(pairs(world))
+    open_pairs = pairs(world)
+    lines = [make() for make in islice(open_pairs, MOST_PAIRS)]
     return {
         "daemon": {
             "state": "stopping" if world.is_stopping else "running",
@@ -35,9 +39,9 @@ def snapshot(world: World, *, pid: int, started_at: Millis) -> dict[str, Any]:
         },
         "account": account(world),
         "roots": [_root(folder) for folder in world.folders.values()],
-        "pairs": lines[:MOST_PAIRS],
-        "more_pairs": max(0, len(lines) - MOST_PAIRS),
-        "files": list(_files(world))[:MOST_PAIRS],
+        "pairs": lines,
+        "more_pairs": sum(1 for _ in open_pairs),
+        "files": list(islice(_files(world), MOST_PAIRS)),
     }
 
 
@@ -70,28 +74,23 @@ def _root(folder: Folder) -> dict[str, Any]:
     }
 
 
-def pairs(world: World) -> Iterator[dict[str, Any]]:
-    """Yield a line for each pair that is open or needs a person."""
+def pairs(world: World) -> Iterator[_Line]:
+    """Yield each pair that is open or needs a person, as what makes its line: of 80,000 only some are shown."""
     for folder in world.folders.values():
         for key, pair in folder.pairs.items():
             is_finished = world.book.is_finished(folder.policy.name, key)
             job = None if is_finished else world.book.newest(folder.policy.name, key)
             is_over = is_finished or (job is not None and job.state in FINAL)
             if (job is None and not is_finished) or (is_over and folder.holding(pair) is not None):
-                yield _without_job(world, folder, key)
+                yield partial(_without_job, world, folder, key)
             elif job is not None and not is_over:
-                yield _with_job(world, job)
+                yield partial(_with_job, world, job)
         for path, item in folder.index.unpaired.items():
-            file = folder.files[path]
-            restless = file.state not in (FileState.COMPLETE, FileState.ARRIVING)
-            state = str(file.state) if restless else str(item.state)
-            reason = file.verdict.reason if restless and file.verdict else item.reason
-            since = folder.index.unpaired_since.get(path, world.now)
-            yield _line(folder, path, None, state, reason, since)
+            yield partial(_without_pair, world, folder, path, item)
     seen = {(folder.policy.name, key) for folder in world.folders.values() for key in folder.pairs}
     for job in world.book.open():
         if (job.root, job.key) not in seen:
-            yield _with_job(world, job)
+            yield partial(_with_job, world, job)
 
 
 def _with_job(world: World, job: Job) -> dict[str, Any]:
@@ -148,6 +147,14 @@ def _without_job(world: World, folder: Folder, key: str) -> dict[str, Any]:
     state = FileState.ARRIVING if file.verdict.state is FileState.COMPLETE else file.verdict.state
     reason = "its content is being read" if file.verdict.state is FileState.COMPLETE else file.verdict.reason
     return _line(folder, key, pair.lang, str(state), f"{name}: {reason}", file.since_at)
+
+
+def _without_pair(world: World, folder: Folder, path: RelPath, item: Unpaired) -> dict[str, Any]:
+    file = folder.files[path]
+    restless = file.state not in (FileState.COMPLETE, FileState.ARRIVING)
+    state = str(file.state) if restless else str(item.state)
+    reason = file.verdict.reason if restless and file.verdict else item.reason
+    return _line(folder, path, None, state, reason, folder.index.unpaired_since.get(path, world.now))
 
 
 def _line(folder: Folder, name: str, lang: str | None, state: str, reason: str, since: Millis) -> dict[str, Any]:

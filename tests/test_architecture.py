@@ -27,6 +27,7 @@ PURE = {
         "json",
         "math",
         "operator",
+        "pickle",
         "re",
         "string",
         "textwrap",
@@ -151,6 +152,12 @@ def test_what_comes_from_outside_has_one_door(path: Path) -> None:
     here = edge(module) if layer(module) == "edges" and module.count(".") >= 2 else ""
     for name in foreign(path) & ONLY_IN.keys():
         assert here in ONLY_IN[name], f"{module} imports {name}"
+
+
+def test_only_what_stays_in_memory_is_pickled() -> None:
+    """Reading a pickle runs what it says: what comes from a disk or a wire must never be one."""
+    users = {module_name(path) for path in MODULES if "pickle" in foreign(path)}
+    assert users == {f"{NAME}.core.packing"}
 
 
 def catches_everything(node: ast.ExceptHandler) -> bool:

@@ -280,15 +280,16 @@ class Folder:
             if was_away or not self.is_scanned:  # all others are our own, at work: of notes, too
                 self.temps.add(path)
             return
-        if path in self.files or path in self.asleep.sources(scope_of(path)):
-            self.drowse(path)
+        scope = scope_of(path)
+        if path in self.files or path in self.asleep.sources(scope):
+            self.drowsy[scope] = None
             return
-        self.wake(path, now)
-        file = File(path, since_at=now)
+        if scope in self.asleep:
+            self.wake(path, now)
+        file = self.files[path] = File(path, since_at=now)
         if known := self.known.pop(path, None):
             file.content, file.is_known = known[:2], known[2]
-        self.files[path] = file
-        self._plan(file)
+        self._looks.put(path, file.next_look_at)
         self.index.add(path, now)
 
     def _observe(self, seen: Observation, now: Millis) -> None:

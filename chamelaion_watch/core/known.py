@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, MutableMapping
 from itertools import groupby
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from chamelaion_watch.core.model import RelPath, Signature
 from chamelaion_watch.core.packing import QUICK, pack, unpack
@@ -43,6 +43,18 @@ class Known(MutableMapping[RelPath, Memory]):
         self._count -= 1
         if not files:
             del self._unpacked[folder]
+
+    def pop(self, path: RelPath, default: Any = None) -> Any:
+        """Return and forget a file; `MutableMapping` has this, too, and looks for the folder twice."""
+        folder = _folder(path)
+        files = self._of(folder)
+        if path not in files:
+            return default
+        self._count -= 1
+        memory = files.pop(path)
+        if not files:
+            del self._unpacked[folder]
+        return memory
 
     def __iter__(self) -> Iterator[RelPath]:
         for folder in [*self._packed, *self._unpacked]:

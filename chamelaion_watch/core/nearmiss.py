@@ -72,7 +72,7 @@ def _lonely(videos: Sequence[Named], audios: Sequence[Named]) -> Iterator[_Miss]
 def _suffix_misses(audios: Sequence[Named], videos: Sequence[Named]) -> Iterator[_Miss]:
     """Yield audios that are called like a video and a word more: `scene01_de`, `scene01.klingon`, `scene01 final`."""
     by_place = {(_folder(path), key): path for path, key in videos}
-    for path, key in audios:
+    for path, key in audios if videos else ():
         for shorter, separator, word in suffixes(key):
             if video := by_place.get((_folder(path), shorter)):
                 yield _Miss(video, path, _suffix_advice(path, video, separator, word))

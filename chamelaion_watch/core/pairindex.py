@@ -33,8 +33,9 @@ class PairIndex:
     _arrived_at: dict[RelPath, Millis] = field(default_factory=dict)  # by folder
 
     def add(self, path: RelPath, now: Millis) -> None:
-        self._scopes.setdefault(scope_of(path), set()).add(path)
-        self._dirty.add(scope_of(path))
+        scope = scope_of(path)
+        self._scopes.setdefault(scope, set()).add(path)
+        self._dirty.add(scope)
         self._arrived_at[path.rpartition("/")[0]] = now
 
     def remove(self, path: RelPath) -> None:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 from chamelaion_watch.core.languages import split_suffix
 from chamelaion_watch.core.model import Pair, Pairing, PairState, RelPath, Unpaired
@@ -24,6 +25,9 @@ JOB_FOLDER = "job_folder"
 
 VIDEO_FOLDERS = frozenset({"video", "videos", "picture"})
 AUDIO_FOLDERS = frozenset({"audio", "audios", "sound", "vo", "dub"})
+MOST_RIVALS = (
+    20  # named beside each file of a group: 3,000 audios beside one video, each naming all, took 9 million names
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ def pair_up(files: Collection[RelPath], rules: PairingRules, *, quiet_folders: C
     disputes = [*_twins(media), *disputes, *clashes]
     paired = {path for pair in pairs for path in (pair.video, pair.audio)}
     unpaired = {path: found for found in disputes if (path := found.path) not in paired}
-    unpaired |= {found.path: found for found in jobs.unpaired if found.path not in {*paired, *unpaired}}
+    told = paired | unpaired.keys()
+    unpaired |= {found.path: found for found in jobs.unpaired if found.path not in told}
     left = [file for file in media if file.path not in paired and file.path not in unpaired]
     unpaired |= {found.path: found for found in _waiting(left, media)}
     unpaired |= {path: _no_media(path) for path in set(files) - {file.path for file in media}}
@@ -67,7 +72,7 @@ def pair_up(files: Collection[RelPath], rules: PairingRules, *, quiet_folders: C
 # -- files --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _File:
     path: RelPath
     folder: RelPath
@@ -84,13 +89,19 @@ class _File:
 def _file_of(path: RelPath, rules: PairingRules) -> _File | None:
     folder, _, name = path.rpartition("/")
     folded = _key(name)
-    for extensions, is_video in ((rules.video, True), (rules.audio, False)):
-        for extension in extensions:
-            # Compared folded, but cut from the name as it is spelt: `Scene.MP4 ` is `Scene`.
-            ending = extension.casefold()
-            if folded.endswith(ending) and (key := _key(folded.removesuffix(ending))):
-                return _File(path, folder, folded, name.rstrip(". ")[: -len(extension)], key, is_video)
-    return None
+    ending = folded[folded.rfind(".") :]
+    is_video = _kinds(rules.video, rules.audio).get(ending)
+    key = _key(folded.removesuffix(ending))
+    if is_video is None or not key:
+        return None
+    # Compared folded, but cut from the name as it is spelt: `Scene.MP4 ` is `Scene`.
+    return _File(path, folder, folded, name.rstrip(". ")[: -len(ending)], key, is_video)
+
+
+@lru_cache(maxsize=64)
+def _kinds(video: tuple[str, ...], audio: tuple[str, ...]) -> dict[str, bool]:
+    """Return whether it is a video's, by the folded extension: a dot, and no other in it (checked in the settings)."""
+    return {ending.casefold(): ending in video for ending in (*audio, *video)}
 
 
 def _key(name: str) -> str:
@@ -135,7 +146,7 @@ def _claims(media: Sequence[_File], rules: PairingRules) -> list[_Claim]:
             scope, side, rest = _split_at(file.folder)
             if side == "video":
                 across[f"{scope}\0{rest}", file.key].append(file)
-    audios = [file for file in media if not file.is_video]
+    audios = [file for file in media if not file.is_video] if beside else []
     return [claim for audio in audios if (claim := _claim(audio, beside, across, rules))]
 
 
@@ -187,7 +198,7 @@ class _JobFolders:
         if is_clear and not any(differ_only_in_number(video.key, self._bare_key(audio)) for audio in audios):
             self.claims += [_Claim(audio, (video,), langs[audio.path], JOB_FOLDER) for audio in audios]
         else:
-            self.unpaired += [_stray(file, video, audios) for file in (video, *audios)]
+            self.unpaired += _strays(video, audios)
 
     def _language(self, audio: _File) -> str | None:
         return next((lang for _, lang in split_suffix(audio.key, languages=self._rules.languages)), None)
@@ -258,24 +269,23 @@ def _twins(media: Iterable[_File]) -> Iterator[Unpaired]:
         same[file.folder, file.key, file.is_video].append(file)
     for group in same.values():
         if len(group) > 1:
-            yield from (_rival(file, group, group) for file in group)
+            yield from _rivals(group, group)
 
 
 # -- why not ------------------------------------------------------------------------------------------
 
 
 def _disputed_videos(claim: _Claim) -> Iterator[Unpaired]:
-    for file in (claim.audio, *claim.videos):
-        yield _rival(file, claim.videos, [claim.audio, *claim.videos])
+    return _rivals(claim.videos, [claim.audio, *claim.videos])
 
 
 def _disputed_audios(group: Sequence[_Claim]) -> Iterator[Unpaired]:
     audios = [claim.audio for claim in group]
-    for file in (group[0].videos[0], *audios):
-        yield _rival(file, audios, [group[0].videos[0], *audios])
+    return _rivals(audios, [group[0].videos[0], *audios])
 
 
-def _rival(file: _File, rivals: Sequence[_File], involved: Sequence[_File]) -> Unpaired:
+def _rivals(rivals: Sequence[_File], involved: Sequence[_File]) -> Iterator[Unpaired]:
+    """Yield a word for each that is involved: the rivals, and what they would be paired with."""
     kind = "videos" if rivals[0].is_video else "audios"
     are_twins = len({(rival.folder, rival.name) for rival in rivals}) == 1
     names = _listed(rivals)
@@ -286,7 +296,8 @@ def _rival(file: _File, rivals: Sequence[_File], involved: Sequence[_File]) -> U
     reason += ": keep one of them, or give the others a different name"
     if kind == "audios" and not are_twins:
         reason += " (another language: NAME.de.wav)"
-    return _attention(file, code, reason, involved)
+    paths = _sorted_paths(involved)
+    return (_attention(file, code, reason, paths) for file in involved)
 
 
 def _late(claim: _Claim, first: _Claim) -> Unpaired:
@@ -294,7 +305,7 @@ def _late(claim: _Claim, first: _Claim) -> Unpaired:
     reason = (
         f"{video.shown} is paired with the {first.audio.shown} beside it: remove one of the two, or name a language"
     )
-    return _attention(claim.audio, "two_audios", reason, [video, first.audio])
+    return _attention(claim.audio, "two_audios", reason, _sorted_paths([video, first.audio]))
 
 
 def _clash(path: RelPath, group: Sequence[Pair]) -> Unpaired:
@@ -303,14 +314,15 @@ def _clash(path: RelPath, group: Sequence[Pair]) -> Unpaired:
     return Unpaired(path, PairState.ATTENTION, "same_name", reason, rivals)
 
 
-def _stray(file: _File, video: _File, audios: Sequence[_File]) -> Unpaired:
+def _strays(video: _File, audios: Sequence[_File]) -> Iterator[Unpaired]:
     belong = "belongs" if len(audios) == 1 else "belong"
     stem = printable(video.stem)
     reason = (
         f"it is not clear that {_listed(audios)} {belong} to {video.shown}: call its audio {stem} (or {stem}.de for a"
         " language), and move the others away or add their videos"
     )
-    return _attention(file, "stray", reason, [video, *audios])
+    involved = _sorted_paths([video, *audios])
+    return (_attention(file, "stray", reason, involved) for file in (video, *audios))
 
 
 def _awaiting_quiet(file: _File, video: _File) -> Unpaired:
@@ -318,9 +330,14 @@ def _awaiting_quiet(file: _File, video: _File) -> Unpaired:
     return Unpaired(file.path, PairState.WAITING, "awaiting_quiet", reason)
 
 
-def _attention(file: _File, code: str, reason: str, involved: Iterable[_File]) -> Unpaired:
-    rivals = tuple(sorted(other.path for other in involved if other.path != file.path))
-    return Unpaired(file.path, PairState.ATTENTION, code, reason, rivals)
+def _attention(file: _File, code: str, reason: str, involved: Iterable[RelPath]) -> Unpaired:
+    """`involved` are sorted, and the same for all of a group: so each names the first, and few enough others."""
+    rivals = [path for path in islice(involved, MOST_RIVALS + 1) if path != file.path]
+    return Unpaired(file.path, PairState.ATTENTION, code, reason, tuple(rivals[:MOST_RIVALS]))
+
+
+def _sorted_paths(files: Iterable[_File]) -> list[RelPath]:
+    return sorted({file.path for file in files})
 
 
 def _waiting(left: Sequence[_File], media: Sequence[_File]) -> Iterator[Unpaired]:

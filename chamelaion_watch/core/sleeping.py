@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from chamelaion_watch.core.file import File
+from chamelaion_watch.core.known import Memory
 from chamelaion_watch.core.model import Millis, Pair, RelPath, Source
 from chamelaion_watch.core.pairing import pair_up, scope_of
 
@@ -64,9 +65,12 @@ def _is_over(folder: Folder, pair: Pair) -> bool:
 
 
 def _is_known_as_done(folder: Folder, paths: Collection[RelPath]) -> bool:
-    known = folder.known
-    if not all(path in known and known[path][2] for path in paths):
-        return False
+    known: dict[RelPath, Memory] = {}
+    for path in paths:
+        memory = folder.known.get(path)
+        if memory is None or not memory[2]:
+            return False
+        known[path] = memory
     quiet = {path.rpartition("/")[0] for path in paths}
     pairing = pair_up(paths, folder.policy.pairing, quiet_folders=quiet)
     return not pairing.unpaired and all(
