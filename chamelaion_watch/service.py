@@ -36,7 +36,7 @@ from chamelaion_watch.edges.disk import ignore_lease_signal
 from chamelaion_watch.edges.ledger.protocol import Ledger
 from chamelaion_watch.edges.ledger.sqlite import DaemonLock, SqliteLedger
 from chamelaion_watch.edges.probe import Prober
-from chamelaion_watch.edges.process import collect_seldom, forbid_dumps
+from chamelaion_watch.edges.process import collect_seldom, forbid_dumps, give_back_memory
 from chamelaion_watch.edges.spool import Spool
 from chamelaion_watch.edges.watcher import Watcher
 from chamelaion_watch.effects import Effects
@@ -48,6 +48,7 @@ from chamelaion_watch.status import account, snapshot
 from chamelaion_watch.version import __version__
 
 SNAPSHOT_EVERY_MS = 1_000
+TRIM_EVERY_MS = 60_000
 LEDGER_RETRY_S = 5.0
 GONE_WITHIN_S = 9.5  # after a signal, whatever hangs: systemd and people wait no longer (design.md)
 WATCHING_LEDGER = "the ledger cannot be used, so nothing is submitted"
@@ -199,6 +200,7 @@ class _Session:
         self._is_ready = False
         self._is_stale = True
         self._beat_at: Millis = 0
+        self._trimmed_at: Millis = 0
         policies = [folder_policy_of(folder) for folder in settings.folders]
         world = restore.restore(
             ledger, policy_of(settings), policies, now=self._started_at, utc_offset_s=utc_offset_s(), held=held
@@ -283,6 +285,9 @@ class _Session:
         if interval_s is not None and now - self._beat_at >= interval_s * 1000 / 3:
             self._beat_at = now
             self._hooks.notifier.watchdog()
+        if now - self._trimmed_at >= TRIM_EVERY_MS and not self.daemon.world.running:
+            self._trimmed_at = now
+            give_back_memory()
 
 
 class _Signals:
