@@ -27,7 +27,7 @@ What must stay true
 Modules
     core/         decisions
       nouns: model errors messages policy book shelf packing world text
-      files: ignore completeness unread agenda rota reading file known folder backlog pairindex asleep sleeping
+      files: ignore completeness unread agenda rota looking reading file known folder backlog pairindex asleep sleeping
       pairs: pairing languages nearmiss preflight
       jobs: lifecycle intake submission polling pace rendering delivery spooling twins
       the account: gate

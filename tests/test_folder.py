@@ -255,6 +255,14 @@ def test_each_sweep_looks_at_the_files_of_open_jobs_and_some_that_are_complete()
     assert action.notes == ("n.txt",)
 
 
+def test_on_a_share_the_files_of_open_jobs_are_opened_for_that_look() -> None:
+    """What a stat says of a share may be a minute old; opening asks its server."""
+    made = with_pair()
+    made.scanned(sweep(facts=replace(FINE, has_events=False, is_network=True)), NOW)
+    action = made.scan(NOW + 120 * S_, [], ["s.mp4"])
+    assert [(look.path, look.is_brief) for look in action.looks] == [("s.mp4", False), ("s.wav", True)]
+
+
 def test_complete_files_take_turns() -> None:
     jobs = [job(number, key=f"s{number:03}") for number in range(300)]
     made = folder_with(*jobs)

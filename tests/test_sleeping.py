@@ -11,6 +11,7 @@ from chamelaion_watch.core.folder import Folder
 from chamelaion_watch.core.lifecycle import Step
 from chamelaion_watch.core.messages import RootFacts
 from chamelaion_watch.core.model import JobState, Observation, RootState, Signature, Trouble
+from chamelaion_watch.core.naming import temp_path
 from chamelaion_watch.core.resting import rest
 from chamelaion_watch.core.world import World
 from tests.builders import NOW, folder_policy, job, looked, sha, source, sweep, tick, world
@@ -68,6 +69,16 @@ def test_a_name_that_goes_for_good_wakes_it() -> None:
     assert "" in folder.asleep
     folder.scanned(sweep(), NOW + 62 * S_)
     assert (set(folder.files), folder.forgotten) == ({"s1.mp4"}, ["s1.wav"])
+
+
+def test_an_output_that_was_being_written_goes_and_nobody_wakes() -> None:
+    """Each output takes its temporary name away: a folder of thousands was unpacked and packed again for it."""
+    _, folder = asleep()
+    temp = temp_path("s1.lipsync.mp4")
+    folder.scanned(sweep(appeared=(temp,)), NOW + 60 * S_)
+    folder.scanned(sweep(vanished=(temp,)), NOW + 62 * S_)
+    folder.scanned(sweep(), NOW + 64 * S_)
+    assert ("" in folder.asleep, folder.forgotten, folder.vanishing) == (True, [], {})
 
 
 def test_a_name_that_is_told_again_is_no_news() -> None:

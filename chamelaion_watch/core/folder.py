@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 
-from chamelaion_watch.core import backlog, completeness, sleeping, unread
+from chamelaion_watch.core import backlog, completeness, looking, sleeping, unread
 from chamelaion_watch.core.agenda import Agenda
 from chamelaion_watch.core.asleep import Asleep
 from chamelaion_watch.core.completeness import GateRules
@@ -19,7 +19,6 @@ from chamelaion_watch.core.messages import Hash, RootFacts, Scan, Scanned
 from chamelaion_watch.core.model import (
     FileState,
     Job,
-    Look,
     Millis,
     Observation,
     Pair,
@@ -36,8 +35,6 @@ from chamelaion_watch.core.policy import FolderPolicy
 from chamelaion_watch.core.reading import Reading
 from chamelaion_watch.core.rota import Rota
 
-LOOKS_PER_SCAN = 500  # so that a hint or a stop never waits for thousands of files
-RECHECK_AT_LEAST = 100  # complete files looked at again with each sweep, or 1 % where that is more
 CONFIRM_MS = 2_000  # a vanished name is looked for once more after this, then it is gone
 HINT_PAUSE_MS = 250  # sweeps on hints are at least so far apart
 UNWELL_MS = 10_000  # a root that is not well is inspected so often
@@ -75,13 +72,13 @@ class Folder:
     forgotten: list[RelPath] = field(default_factory=list)
     # -- inside
     index: PairIndex = field(init=False)
-    _looks: Agenda = field(default_factory=Agenda)  # of files that are not complete
+    agenda: Agenda = field(default_factory=Agenda)  # of files that are not complete
     reading: Reading = field(default_factory=Reading)
     vanishing: dict[RelPath, int] = field(default_factory=dict)
     _missing_notes: dict[RelPath, int] = field(default_factory=dict)
     _sweep_at: Millis = 0
-    _rota: Rota = field(default_factory=Rota)
-    _is_hinted: bool = False
+    rota: Rota = field(default_factory=Rota)
+    is_hinted: bool = False
     # -- what is done with, packed; `is_over(key, video sha256, audio sha256)` says whether a pair asks for nothing
     asleep: Asleep = field(default_factory=Asleep)
     is_over: Callable[[RelPath, str, str], bool] = lambda *_: False
@@ -102,6 +99,10 @@ class Folder:
     @property
     def is_ok(self) -> bool:
         return self.state is RootState.OK
+
+    @property
+    def is_network(self) -> bool:
+        return self.facts is not None and self.facts.is_network
 
     @property
     def may_write(self) -> bool:
@@ -146,7 +147,7 @@ class Folder:
 
     def hinted(self, now: Millis) -> None:
         """Look sooner, but not at each of a thousand hints."""
-        self._is_hinted = True
+        self.is_hinted = True
         self._sweep_at = min(self._sweep_at, max(now, (self.last_scan_at or 0) + HINT_PAUSE_MS))
 
     def hashed(self, path: RelPath, signature: Signature, sha256: str, now: Millis) -> None:
@@ -181,8 +182,8 @@ class Folder:
         """When the next scan is due."""
         if not self.is_ok:
             return self._sweep_at
-        times = [self._sweep_at, self._looks.first_at(), self.index.quiet_at(self._gate.settle_ms, now)]
-        if self._rota.is_pending or not self.asleep.is_verified:
+        times = [self._sweep_at, self.agenda.first_at(), self.index.quiet_at(self._gate.settle_ms, now)]
+        if self.rota.is_pending or not self.asleep.is_verified:
             times.append((self.last_scan_at or 0) + HINT_PAUSE_MS)
         return min(at for at in times if at is not None)
 
@@ -194,12 +195,7 @@ class Folder:
         is_sweep = now >= self._sweep_at or not self.is_ok
         if not self.is_ok:
             return Scan(self.policy.name, is_sweep=True)
-        paths = self._due(now)
-        paths += [path for path in self._rota.watched(watched, is_sweep=is_sweep) if path in self.files]
-        paths += self.asleep.to_verify(LOOKS_PER_SCAN - len(paths))
-        if is_sweep:
-            paths += self._some_complete()
-        looks = tuple(self._look(path) for path in dict.fromkeys(paths))
+        looks = looking.looks(self, now, watched, is_sweep=is_sweep)
         return Scan(self.policy.name, is_sweep, looks, tuple(notes) if is_sweep else ())
 
     def hash_wanted(self) -> Hash | None:
@@ -263,7 +259,7 @@ class Folder:
 
     @property
     def _gate(self) -> GateRules:
-        return self.policy.gate(is_network=self.facts is not None and self.facts.is_network)
+        return self.policy.gate(is_network=self.is_network)
 
     def _rescan_ms(self, event: Scanned) -> int:
         """Network shares are stretched to 4 times what a scan takes; a name that vanished is confirmed soon."""
@@ -289,7 +285,7 @@ class Folder:
         file = self.files[path] = File(path, since_at=now)
         if known := self.known.pop(path, None):
             file.content, file.is_known = known[:2], known[2]
-        self._looks.put(path, file.next_look_at)
+        self.agenda.put(path, file.next_look_at)
         self.index.add(path, now)
 
     def _observe(self, seen: Observation, now: Millis) -> None:
@@ -319,9 +315,9 @@ class Folder:
     def _plan(self, file: File) -> None:
         """Say when a file is looked at next, and whether it is to be read: after each change of it."""
         if file.source is None:
-            self._looks.put(file.path, file.next_look_at)
+            self.agenda.put(file.path, file.next_look_at)
         else:
-            self._looks.drop(file.path)
+            self.agenda.drop(file.path)
         self.reading.want(file.path, file.unread_signature)
 
     def _settle(self, file: File, now: Millis) -> None:
@@ -358,40 +354,14 @@ class Folder:
                 self._remove(path, now)
 
     def _remove(self, path: RelPath, now: Millis) -> None:
-        self.wake(path, now)
-        self.drowse(path)
         self.temps.discard(path)
         self.skipped.pop(path, None)
+        if path in self.asleep.sources(scope_of(path)):
+            self.wake(path, now)
         if self.files.pop(path, None) is None:
             return
-        self._looks.drop(path)
+        self.drowse(path)
+        self.agenda.drop(path)
         self.reading.want(path, None)
         self.index.remove(path)
         self.forgotten.append(path)
-
-    def _some_complete(self) -> list[RelPath]:
-        count = max(RECHECK_AT_LEAST, self.file_count // 100)
-        return self._rota.others(count, lambda: sorted({*self.index.scopes(), *self.asleep}), self._complete_in)
-
-    def _complete_in(self, scope: RelPath) -> list[RelPath]:
-        awake = (path for path in self.index.names(scope) if self.files[path].source is not None)
-        return list(self.asleep.sources(scope)) or sorted(awake)
-
-    def _due(self, now: Millis) -> list[RelPath]:
-        """Return the files whose look is due; a hint may be the last word of any file's writer, so then all are."""
-        if not self._is_hinted:
-            return self._looks.due(now, LOOKS_PER_SCAN)
-        self._is_hinted = False
-        stale = (path for path in self._looks if not self._is_fresh(self.files[path], now))
-        return self._looks.soonest(LOOKS_PER_SCAN, stale)
-
-    def _is_fresh(self, file: File, now: Millis) -> bool:
-        """Whether it was looked at just now, and its next look is not due."""
-        is_just_seen = file.tracker is not None and now - file.tracker.seen_at < completeness.MIN_STEP_MS
-        return is_just_seen and file.next_look_at > now
-
-    def _look(self, path: RelPath) -> Look:
-        file = self.files.get(path)
-        if file is None or file.source is not None or (file.is_known and file.tracker is None):
-            return Look(path, is_brief=True)
-        return Look(path, file.tracker.signature if file.tracker else None)

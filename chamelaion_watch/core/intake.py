@@ -28,9 +28,7 @@ def take_in(world: World) -> None:
             _lost(world, folder, key)
         for key in list(folder.index.ready):
             folder.index.ready.pop(key, None)  # not all at the end: what is woken meanwhile comes in the next tick
-            is_wanted = key not in folder.held and (world.only is None or (folder.policy.name, key) in world.only)
-            if is_wanted and (pair := folder.pairs.get(key)) and (sources := folder.sources(pair)):
-                _ready(world, folder, pair, *sources)
+            _evaluate(world, folder, key)
 
 
 def again(world: World, job: Job, why: str) -> str:
@@ -75,6 +73,16 @@ def cancel(world: World, job: Job, code: str, message: str) -> str:
 
 
 # -- a pair is ready ----------------------------------------------------------------------------------
+
+
+def _evaluate(world: World, folder: Folder, key: RelPath) -> None:
+    """Compare a pair with its job, if it may go: those of a whole folder that was woken are mostly over."""
+    root = folder.policy.name
+    is_wanted = key not in folder.held and (world.only is None or (root, key) in world.only)
+    pair = folder.pairs.get(key) if is_wanted else None
+    sources = folder.sources(pair) if pair else None
+    if pair and sources and not world.book.is_over(root, key, sources[0].sha256, sources[1].sha256):
+        _ready(world, folder, pair, *sources)
 
 
 def _ready(world: World, folder: Folder, pair: Pair, video: Source, audio: Source) -> None:  # noqa: C901, PLR0912 - §9
