@@ -43,9 +43,11 @@ def is_daily_limit_reached(world: World) -> bool:
 
 
 def _ready(world: World) -> Iterator[Job]:
-    """Yield the jobs that may go; those that are not probed yet may be thousands, and are passed over at once."""
+    """Yield the jobs that may go; those that cannot may be thousands, and are passed over at once."""
+    shut = {name for name, folder in world.folders.items() if _of_folder(folder)}
     for job in world.book.queued():
-        if job.id in world.checked and not _own_reason(world, job)[0]:
+        is_put_off = job.root in shut or job.id not in world.checked or (job.next_at or 0) > world.now
+        if not is_put_off and not _own_reason(world, job)[0]:
             yield job
 
 
