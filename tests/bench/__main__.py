@@ -40,7 +40,7 @@ def measure(name: str, bench: Bench, runs: int, place: Path | None) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         told = ", ".join(f"{key} {value:.4g}" for key, value in sorted(done[-1].items()))
         print(f"  {number}: {told}", flush=True)
-    table.keep(name, bench, done)
+        table.keep(name, bench, done)  # after each: the next may be hours
     print("\n".join(table.lines_of(bench, done)), flush=True)
 
 

@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 from chamelaion_watch import rootwork
 from chamelaion_watch.core.messages import Scanned
@@ -48,10 +48,10 @@ class Share:
     def watched(self) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             for name in (*BY_PATH, *BY_DESCRIPTOR):
-                stack.enter_context(patch.object(os, name, self._counting(name, getattr(os, name))))
-            stack.enter_context(patch.object(os, "supports_effective_ids", {os.access}))
-            stack.enter_context(patch.object(mounts, "mount_of", lambda *_: MOUNT))
-            stack.enter_context(patch.object(rootwork, "monotonic_s", lambda: self.now_s))
+                stack.enter_context(_instead(os, name, self._counting(name, getattr(os, name))))
+            stack.enter_context(_instead(os, "supports_effective_ids", {os.access}))
+            stack.enter_context(_instead(mounts, "mount_of", lambda *_: MOUNT))
+            stack.enter_context(_instead(rootwork, "monotonic_s", lambda: self.now_s))
             yield
 
     def _counting(self, kind: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,6 +78,17 @@ class Share:
             above = self._open.get(folder)
             return None if above is None else os.path.normpath(os.path.join(above, path))  # noqa: PTH118
         return os.path.relpath(path, self.root) if f"{path}/".startswith(f"{self.root}/") else None
+
+
+@contextlib.contextmanager
+def _instead(owner: ModuleType, name: str, value: object) -> Iterator[None]:
+    """Have a module use `value`: the calls themselves are carried out, on the real file system."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
 
 
 @dataclass(frozen=True)

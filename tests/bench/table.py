@@ -75,7 +75,7 @@ def measured() -> dict[str, Any]:
 
 
 def keep(name: str, bench: Bench, runs: Iterable[Run]) -> None:
-    """Replace what is kept of a benchmark."""
+    """Replace what is kept of a benchmark by these runs."""
     entry = {
         "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit(),
@@ -121,7 +121,12 @@ def _lines(path: str) -> list[str]:
 
 
 def write_table(benches: Mapping[str, Bench]) -> None:
-    """Write `results.md` from what was measured; raises nothing where a benchmark has not run yet."""
+    """Write `results.md` from what was measured."""
+    TABLE.write_text(text_of(benches))
+
+
+def text_of(benches: Mapping[str, Bench]) -> str:
+    """Return the table; a benchmark that has not run yet is only named."""
     kept = measured()
     parts = [_HEAD]
     for name, bench in benches.items():
@@ -130,17 +135,22 @@ def write_table(benches: Mapping[str, Bench]) -> None:
     missing = [name for name in benches if name not in kept]
     if missing:
         parts.append(f"Not measured yet: {', '.join(missing)}.\n")
-    TABLE.write_text("\n".join(parts))
+    return "\n".join(parts)
 
 
 def lines_of(bench: Bench, runs: Sequence[Run]) -> list[str]:
     """A line for each target, for the terminal."""
     return [
-        f"{'ok  ' if row.holds(median) else 'MISS'}  {row.what}: {_spread(row, values)} (target {row.target})"
+        f"{'ok  ' if row.holds(median) else 'MISS'}  {row.what}: {spread(row, runs)} (target {row.target})"
         for row in bench.rows
-        for values in [[row.figure(run) for run in runs]]
-        for median in [statistics.median(values)]
+        for median in [statistics.median(row.figure(run) for run in runs)]
     ]
+
+
+def spread(row: Row, runs: Sequence[Run]) -> str:
+    """Return the median of a row's figure, with the least and the most."""
+    values = [row.figure(run) for run in runs]
+    return f"{_number(statistics.median(values))} {row.unit} ({_number(min(values))}–{_number(max(values))})"
 
 
 _HEAD = """# What was measured
@@ -162,13 +172,12 @@ def _section(name: str, bench: Bench, entry: Mapping[str, Any]) -> str:
     ]
     notes = []
     for row in bench.rows:
-        values = [row.figure(run) for run in runs]
-        is_kept = row.holds(statistics.median(values))
+        is_kept = row.holds(statistics.median(row.figure(run) for run in runs))
         has_target = row.target != "reported"
         verdict = ("✓" if is_kept else "missed") if has_target else ""
         lines.append(
             f"| {row.what} | {_shown(row, row.ours, runs)} | {_shown(row, row.peer, runs)} "
-            f"| {_spread(row, values)} | {row.target} | {verdict} |"
+            f"| {spread(row, runs)} | {row.target} | {verdict} |"
         )
         if row.why and not is_kept:
             notes.append(f"*{row.what}:* {row.why}\n")
@@ -184,10 +193,6 @@ def _shown(row: Row, name: str, runs: Sequence[Run]) -> str:
     if not name:
         return ""
     return f"{_number(statistics.median(run[name] for run in runs))} {row.shown}"
-
-
-def _spread(row: Row, values: Sequence[float]) -> str:
-    return f"{_number(statistics.median(values))} {row.unit} ({_number(min(values))}–{_number(max(values))})"
 
 
 def _number(value: float | None) -> str:
