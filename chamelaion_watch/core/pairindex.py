@@ -59,8 +59,8 @@ class PairIndex:
         """Return a scope's pairs if every file of it is in one and nothing is to be told of them; else none."""
         pairing = self._pairings.get(scope, Pairing())
         is_open = scope in self._dirty or scope in self._awaiting or pairing.unpaired
-        told = (*self.ready, *self.gone)
-        return () if is_open or any(pair.key in told for pair in pairing.pairs) else pairing.pairs
+        is_told = any(pair.key in self.ready or pair.key in self.gone for pair in pairing.pairs)
+        return () if is_open or is_told else pairing.pairs
 
     def sleep(self, scope: RelPath) -> None:
         """Forget a scope, without a word to anyone."""

@@ -25,9 +25,7 @@ JOB_FOLDER = "job_folder"
 
 VIDEO_FOLDERS = frozenset({"video", "videos", "picture"})
 AUDIO_FOLDERS = frozenset({"audio", "audios", "sound", "vo", "dub"})
-MOST_RIVALS = (
-    20  # named beside each file of a group: 3,000 audios beside one video, each naming all, took 9 million names
-)
+MOST_RIVALS = 20  # named with each file of a group: of 3,000 audios beside one video, each named all the others
 
 
 @dataclass(frozen=True, slots=True)
