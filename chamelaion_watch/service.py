@@ -44,10 +44,9 @@ from chamelaion_watch.notify import Notifier
 from chamelaion_watch.rootwork import RootWork
 from chamelaion_watch.settings_model import FolderSettings, Settings
 from chamelaion_watch.settings_model import Growth as GrowthSettings
-from chamelaion_watch.status import account, snapshot
+from chamelaion_watch.status import account, pause_ms, snapshot
 from chamelaion_watch.version import __version__
 
-SNAPSHOT_EVERY_MS = 1_000
 TRIM_EVERY_MS = 60_000
 LEDGER_RETRY_S = 5.0
 GONE_WITHIN_S = 9.5  # after a signal, whatever hangs: systemd and people wait no longer (design.md)
@@ -197,6 +196,7 @@ class _Session:
         self._reload = reload
         self._told: str | None = None
         self._told_at: Millis = 0
+        self._tell_every_ms: Millis = pause_ms(0)
         self._is_ready = False
         self._is_stale = True
         self._beat_at: Millis = 0
@@ -280,8 +280,9 @@ class _Session:
         self._hooks.beat()
         interval_s = self._hooks.notifier.watchdog_s
         now = self._clock.now()
-        if self._is_stale and now - self._told_at >= SNAPSHOT_EVERY_MS:
+        if self._is_stale and now - self._told_at >= self._tell_every_ms:
             self._tell(self.daemon.world)
+            self._tell_every_ms = pause_ms(self._clock.now() - now)
         if interval_s is not None and now - self._beat_at >= interval_s * 1000 / 3:
             self._beat_at = now
             self._hooks.notifier.watchdog()

@@ -24,6 +24,8 @@ from chamelaion_watch.version import __version__
 
 _Line: TypeAlias = Callable[[], dict[str, Any]]
 MOST_PAIRS = 5_000  # shown in one snapshot: a folder with more says how many more
+EVERY_MS, AT_LEAST_EVERY_MS = 1_000, 5_000
+MOST_OF_TIME = 20  # one of 5,000 open pairs takes 0.1 s: it may have a twentieth of the control thread's time
 
 
 def snapshot(world: World, *, pid: int, started_at: Millis) -> dict[str, Any]:
@@ -43,6 +45,11 @@ def snapshot(world: World, *, pid: int, started_at: Millis) -> dict[str, Any]:
         "more_pairs": sum(1 for _ in open_pairs),
         "files": list(islice(_files(world), MOST_PAIRS)),
     }
+
+
+def pause_ms(took_ms: Millis) -> Millis:
+    """Return how long after a snapshot that took so long the next may be taken: seconds, whatever the clock does."""
+    return min(max(EVERY_MS, took_ms * MOST_OF_TIME), AT_LEAST_EVERY_MS)
 
 
 def account(world: World) -> dict[str, Any]:

@@ -131,6 +131,31 @@ def test_pages_are_newest_first_filtered_and_no_longer_than_the_largest() -> Non
     assert ([request.id for request in odd], pagination["total"]) == ([ids[3], ids[1]], 2)
 
 
+FATES = st.builds(Fate, is_forgotten=st.booleans(), hidden_s=st.sampled_from([0.0, 2.0, 9.0]))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([None, "a", "b"]), FATES), max_size=8),
+    st.sampled_from([None, "a", "none"]),
+    st.sets(st.integers(0, 7)),
+    st.integers(0, 4),
+    st.integers(1, 4),
+)
+def test_a_page_shows_what_may_be_seen_and_counts_no_more(
+    made: list[tuple[str | None, Fate]], asked: str | None, left_out: set[int], offset: int, limit: int
+) -> None:
+    served = service()
+    jobs = [submitted(served, float(at), reference, fate) for at, (reference, fate) in enumerate(made)]
+    without = frozenset(job.id for number, job in enumerate(jobs) if number in left_out)
+    seen = [
+        job
+        for job in reversed(jobs)
+        if job.is_visible(8.0) and job.id not in without and asked in {None, job.submission.reference_id}
+    ]
+    page, told = served.page(8.0, limit=limit, offset=offset, reference_id=asked, without=without)
+    assert (page, told["total"]) == (seen[offset : offset + limit], len(seen))
+
+
 # -- the account --------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from chamelaion_watch.core.gate import Gate
 from chamelaion_watch.core.messages import Submit
 from chamelaion_watch.core.model import AccountState, JobState, RootState
 from chamelaion_watch.core.world import Pause, World
-from chamelaion_watch.status import snapshot
+from chamelaion_watch.status import pause_ms, snapshot
 from tests.builders import NOW, folder_with, job, of, sweep, tick, world
 
 
@@ -123,3 +123,10 @@ def test_a_result_that_waits_says_what_for(changes: dict[str, Any], gate: Gate, 
     made = world(job(state=JobState.RENDERED, request_id="r", **changes))
     made.gate = gate
     assert told in shown(made)["pairs"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("took_ms", "pause"), [(0, 1_000), (50, 1_000), (100, 2_000), (86_400_000, 5_000), (-9, 1_000)]
+)
+def test_a_snapshot_that_takes_long_is_taken_more_seldom_but_every_few_seconds(took_ms: int, pause: int) -> None:
+    assert pause_ms(took_ms) == pause

@@ -176,8 +176,8 @@ def _look_up(world: World, made: Plan) -> None:
 
 def _to_look_up(world: World) -> Iterator[Job]:
     sent = world.book.of(JobState.SUBMITTING, JobState.RENDERING, JobState.RENDERED)
-    yield from [job for job in sent if job.doubt_at is not None]
-    yield from [world.book.jobs[job_id] for job_id in world.book.queue.unasked if job_id in world.checked]
+    yield from (job for job in sent if job.doubt_at is not None)
+    yield from (world.book.jobs[job_id] for job_id in world.book.queue.unasked if job_id in world.checked)
 
 
 def _poll(world: World, made: Plan) -> None:

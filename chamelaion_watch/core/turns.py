@@ -43,10 +43,17 @@ def is_daily_limit_reached(world: World) -> bool:
 
 
 def _ready(world: World) -> Iterator[Job]:
-    """Yield the jobs that may go; those that cannot may be thousands, and are passed over at once."""
+    """Yield the jobs that may go; those that cannot may be thousands, and are passed over by their numbers alone.
+
+    Of 10,000 in a new ledger, all to be looked up first, to ask each for its reason took two fifths of this thread.
+    """
     shut = {name for name, folder in world.folders.items() if _of_folder(folder)}
-    for job in world.book.queued():
-        is_put_off = job.root in shut or job.id not in world.checked or (job.next_at or 0) > world.now
+    queue = world.book.queue
+    for job_id in queue:
+        if job_id in queue.unasked or job_id not in world.checked:
+            continue
+        job = world.book.jobs[job_id]
+        is_put_off = job.root in shut or (job.next_at or 0) > world.now
         if not is_put_off and not _own_reason(world, job)[0]:
             yield job
 

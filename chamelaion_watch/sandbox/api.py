@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -129,8 +129,8 @@ class Api:
         return await self._asked(request, "get", {handle, self._reference_of(handle)}, usual)
 
     async def _list(self, request: Request) -> Response:
-        references = {job.submission.reference_id for job in self._service.requests()}
-        references.add(request.query_params.get("reference_id"))
+        known, asked = self._service.references(), request.query_params.get("reference_id")
+        references = known if asked is None or asked in known else {asked}
         return await self._asked(request, "list", references, self._page)
 
     def _page(self, request: Request, without: frozenset[str] = frozenset()) -> Response:
@@ -143,9 +143,9 @@ class Api:
         views = [self._service.view(job, now, self._world.media_origin) for job in jobs]
         return JSONResponse({"data": views, "pagination": pagination})
 
-    async def _asked(self, request: Request, on: str, references: set[str | None], usual: Usual) -> Response:
+    async def _asked(self, request: Request, on: str, references: Container[str | None], usual: Usual) -> Response:
         """Answer a question: as usual, or as a fault has it."""
-        fault = self._faults.take(on, references={reference for reference in references if reference})
+        fault = self._faults.take(on, references=references)
         match fault:
             case None:
                 return usual(request)

@@ -11,9 +11,11 @@ import hashlib
 import hmac
 import random
 import uuid
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, KeysView, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from chamelaion_watch.sandbox.limits import Limits, Span
@@ -131,6 +133,8 @@ class Service:
         self._secret = self._random.randbytes(32)
         self._revoked: set[str] = set()
         self._requests: dict[str, Request] = {}
+        self._by_reference: dict[str | None, list[Request]] = defaultdict(list)
+        self._shy: list[Request] = []  # those that may be hidden from whoever asks
         self._active: list[Request] = []  # never misses one that is active; pruned when counted
         self._window: dict[int, float] = {}  # ticket number → when it was given
         self._held: set[int] = set()
@@ -193,7 +197,10 @@ class Service:
             hidden_until=now + fate.hidden_s * self.speed,
         )
         self._requests[request.id] = request
+        self._by_reference[submission.reference_id].append(request)
         self._active.append(request)
+        if fate.is_forgotten or fate.hidden_s:
+            self._shy.append(request)
         return request
 
     def rendered(self, request: Request, now: float, output: Media | None = None, *, error: str | None = None) -> None:
@@ -202,8 +209,9 @@ class Service:
 
     def _check_rate(self, now: float) -> None:
         limits = self.limits
-        self._window = {number: at for number, at in self._window.items() if at + limits.window_s > now}
-        if limits.rpm is None:
+        while self._window and (oldest := next(iter(self._window.items())))[1] + limits.window_s <= now:
+            del self._window[oldest[0]]
+        if limits.rpm is None or len(self._window) < limits.rpm:
             return
         if not limits.rpm:
             raise Refused(429, wait_s=limits.window_s)
@@ -236,8 +244,8 @@ class Service:
         exact = self._requests.get(handle)
         if exact is not None and exact.is_visible(now):
             return exact
-        for request in self._newest_first(now):
-            if request.submission.reference_id == handle:
+        for request in reversed(self._by_reference.get(handle, ())):
+            if request.is_visible(now):
                 return request
         raise Refused(404)
 
@@ -246,12 +254,15 @@ class Service:
     ) -> tuple[list[Request], dict[str, int]]:
         """Return one page of the requests, newest first, and its pagination; `without` leaves out ids."""
         limit = min(limit, self.limits.page_max)
-        found = [
-            request
-            for request in self._newest_first(now)
-            if reference_id in {None, request.submission.reference_id} and request.id not in without
-        ]
-        return found[offset : offset + limit], {"limit": limit, "offset": offset, "total": len(found)}
+        among = (
+            self._requests
+            if reference_id is None
+            else {job.id: job for job in self._by_reference.get(reference_id, ())}
+        )
+        hidden = {job.id for job in self._shy if job.id in among and not job.is_visible(now)} | (among.keys() & without)
+        shown = (job for job_id, job in reversed(among.items()) if job_id not in hidden)
+        page = list(islice(shown, offset, offset + limit))
+        return page, {"limit": limit, "offset": offset, "total": len(among) - len(hidden)}
 
     def view(self, request: Request, now: float, media_origin: str) -> dict[str, Any]:
         """Return the request as the API shows it, with a fresh link if there is an output."""
@@ -269,12 +280,13 @@ class Service:
         }
         return {name: value for name, value in shown.items() if value is not None}
 
+    def references(self) -> KeysView[str | None]:
+        """Return the references of all accepted requests."""
+        return self._by_reference.keys()
+
     def requests(self) -> list[Request]:
         """Return every accepted request, oldest first."""
         return list(self._requests.values())
-
-    def _newest_first(self, now: float) -> list[Request]:
-        return [request for request in reversed(self._requests.values()) if request.is_visible(now)]
 
     def _stamp(self, at: float) -> str:
         return datetime.fromtimestamp(self.wall(at), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

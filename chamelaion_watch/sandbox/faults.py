@@ -50,7 +50,7 @@ or `stop` (nothing more is read, for `seconds`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,21 +121,21 @@ class Faults:
     def clear(self) -> None:
         self._open.clear()
 
-    def take(self, on: str, stage: str = "arrival", references: Collection[str] = ()) -> Fault | None:
+    def take(self, on: str, stage: str = "arrival", references: Container[str | None] = ()) -> Fault | None:
         """Return the fault that this match meets, counted down; the first in order wins."""
         for fault in list(self._open):
             if fault.on == on and fault.stage == stage and self._hits(fault, references):
                 return fault
         return None
 
-    def take_fates(self, references: Collection[str]) -> list[Fault]:
+    def take_fates(self, references: Container[str | None]) -> list[Fault]:
         """Return every fate that meets this submission, counted down."""
         return [fault for fault in list(self._open) if fault.stage == "fate" and self._hits(fault, references)]
 
     def facts(self) -> list[dict[str, Any]]:
         return [fault.facts() for fault in self._open]
 
-    def _hits(self, fault: Fault, references: Collection[str]) -> bool:
+    def _hits(self, fault: Fault, references: Container[str | None]) -> bool:
         if fault.reference_id is not None and fault.reference_id not in references:
             return False
         if fault.after > 0:
