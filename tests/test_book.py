@@ -45,7 +45,8 @@ def test_it_says_what_asking_every_job_would_whatever_lies_on_the_shelf(changes:
         plain[one.id] = one
     jobs = sorted(plain.values(), key=lambda one: one.id)
     queued = [one for one in jobs if one.state is JobState.QUEUED]
-    assert list(book.queued()) == sorted(queued, key=lambda one: (-one.priority, one.id))
+    in_turn = sorted((one for one in queued if not one.must_look_up), key=lambda one: (-one.priority, one.id))
+    assert list(book.queue) == [one.id for one in in_turn]
     assert set(book.queue.unprobed) == {one.id for one in queued}
     assert set(book.queue.unasked) == {one.id for one in queued if one.must_look_up}
     assert set(book.queue.delayed) == {one.id for one in queued if one.next_at is not None}

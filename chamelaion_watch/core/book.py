@@ -28,9 +28,10 @@ class Queue:
 
     def put(self, job: Job) -> None:
         """Take in a queued job, or what changed about it."""
-        place = (-job.priority, job.id)
+        place = None if job.must_look_up else (-job.priority, job.id)
         if self._places.get(job.id) != place:
             self._leave(job.id)
+        if place is not None and job.id not in self._places:
             insort(self._order, place)
             self._places[job.id] = place
         self.unprobed[job.id] = None
@@ -44,7 +45,7 @@ class Queue:
             ids.pop(job_id, None)
 
     def __iter__(self) -> Iterator[int]:
-        """Yield the most urgent first, the oldest first."""
+        """Yield those that need not be asked for, the most urgent first, the oldest first."""
         return (job_id for _, job_id in self._order)
 
     def _leave(self, job_id: int) -> None:
@@ -104,10 +105,6 @@ class Book:
     def of(self, *states: JobState) -> list[Job]:
         """Return the jobs in these states, but for those on the shelf."""
         return [self.jobs[job_id] for state in states for job_id in self.by_state[state]]
-
-    def queued(self) -> Iterator[Job]:
-        """Yield the queue, the most urgent and oldest first."""
-        return (self.jobs[job_id] for job_id in self.queue)
 
     def newest(self, root: str, key: RelPath) -> Job | None:
         live, shelved = self._newest_ids(root, key)

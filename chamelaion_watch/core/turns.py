@@ -48,9 +48,8 @@ def _ready(world: World) -> Iterator[Job]:
     Of 10,000 in a new ledger, all to be looked up first, to ask each for its reason took two fifths of this thread.
     """
     shut = {name for name, folder in world.folders.items() if _of_folder(folder)}
-    queue = world.book.queue
-    for job_id in queue:
-        if job_id in queue.unasked or job_id not in world.checked:
+    for job_id in world.book.queue:
+        if job_id not in world.checked:
             continue
         job = world.book.jobs[job_id]
         is_put_off = job.root in shut or (job.next_at or 0) > world.now
