@@ -69,6 +69,7 @@ class Daemon:
     ) -> None:
         self.world = world
         self.effects: Starter | None = None
+        self.commanded_at: Millis | None = None  # when a command was applied last
         self._ledger = ledger
         self._clock = clock
         self._after_tick = after_tick
@@ -103,7 +104,8 @@ class Daemon:
         world = self.world
         world.now, world.chance = self._clock.now(), self._clock.chance()
         with self._ledger.transaction():
-            for event in (*self._commands(), *events):
+            commands = self._commands()
+            for event in (*commands, *events):
                 apply(world, event)
             intake.take_in(world)
             self._write()
@@ -116,6 +118,8 @@ class Daemon:
             world.running[action] = world.now
             self._hands().start(action)
         self._log()
+        if commands:
+            self.commanded_at = world.now
         self._after_tick(world)
         self._ticked_at = self._clock.now()
         return made.wake_at

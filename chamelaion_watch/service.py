@@ -31,7 +31,7 @@ from chamelaion_watch.core.policy import FolderPolicy, Growth, Policy
 from chamelaion_watch.core.world import World
 from chamelaion_watch.daemon import Daemon, stop
 from chamelaion_watch.edges.api import Api
-from chamelaion_watch.edges.clock import Clock, SystemClock, utc_offset_s
+from chamelaion_watch.edges.clock import Clock, SystemClock, utc_offset_s, worked_s
 from chamelaion_watch.edges.disk import ignore_lease_signal
 from chamelaion_watch.edges.ledger.protocol import Ledger
 from chamelaion_watch.edges.ledger.sqlite import DaemonLock, SqliteLedger
@@ -253,6 +253,8 @@ class _Session:
             self._hooks.notifier.ready("watching")
             logger.info("watching {}", ", ".join(folder.policy.path for folder in world.folders.values()))
         self._is_stale = True
+        if self.daemon.commanded_at == world.now:
+            self._tell(world)  # who gave the command looks next
         if self._signals.is_reload:
             self._signals.is_reload = False
             if self._reload.is_accepted():
@@ -262,11 +264,16 @@ class _Session:
         self._hooks.after_tick(world, self.daemon)
 
     def _tell(self, world: World, *, is_last: bool = False) -> None:
+        """Store the snapshot, and see what that took: the next may be the later for it."""
+        began_s = worked_s()
+        self._store(world, is_last=is_last)
+        self._is_stale, self._told_at = False, world.now
+        self._tell_every_ms = pause_ms(round(1000 * (worked_s() - began_s)))
+
+    def _store(self, world: World, *, is_last: bool) -> None:
         """Store the snapshot if it says anything new."""
-        self._is_stale = False
         data = snapshot(world, pid=os.getpid(), started_at=self._started_at)
         body = json.dumps(data, ensure_ascii=True)
-        self._told_at = world.now
         if body == self._told:
             return
         self._told = body
@@ -282,7 +289,6 @@ class _Session:
         now = self._clock.now()
         if self._is_stale and now - self._told_at >= self._tell_every_ms:
             self._tell(self.daemon.world)
-            self._tell_every_ms = pause_ms(self._clock.now() - now)
         if interval_s is not None and now - self._beat_at >= interval_s * 1000 / 3:
             self._beat_at = now
             self._hooks.notifier.watchdog()

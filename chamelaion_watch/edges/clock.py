@@ -55,3 +55,8 @@ def utc_offset_s() -> int:
 def monotonic_s() -> float:
     """Return seconds on a clock that nobody sets: for durations inside one process."""
     return time.clock_gettime(_STEADY)
+
+
+def worked_s() -> float:
+    """Return the processor time of this thread, in seconds: what it did, however busy the machine is."""
+    return time.thread_time()

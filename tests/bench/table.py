@@ -41,8 +41,8 @@ class Row:
     @property
     def target(self) -> str:
         if self.at_most is not None:
-            return f"≤ {_number(self.at_most)} {self.unit}"
-        return f"≥ {_number(self.at_least)} {self.unit}" if self.at_least is not None else "reported"
+            return f"≤ {_number(self.at_most)} {self.unit}".rstrip()
+        return f"≥ {_number(self.at_least)} {self.unit}".rstrip() if self.at_least is not None else "reported"
 
     def holds(self, value: float) -> bool:
         return (self.at_most is None or value <= self.at_most) and (self.at_least is None or value >= self.at_least)
@@ -150,7 +150,8 @@ def lines_of(bench: Bench, runs: Sequence[Run]) -> list[str]:
 def spread(row: Row, runs: Sequence[Run]) -> str:
     """Return the median of a row's figure, with the least and the most."""
     values = [row.figure(run) for run in runs]
-    return f"{_number(statistics.median(values))} {row.unit} ({_number(min(values))}–{_number(max(values))})"
+    median = f"{_number(statistics.median(values))} {row.unit}".rstrip()
+    return f"{median} ({_number(min(values))}–{_number(max(values))})"
 
 
 _HEAD = """# What was measured
