@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +24,10 @@ from tests.bench import process
 from tests.bench.downloading import OUTPUT
 from tests.bench.table import Bench, Row, Run, just, ratio
 from tests.bench.tls_server import RESULT_PATH, Server, serving
-from tests.bench.upload import GIB, SCALE, curl, curl_version, folder_in, in_turn, read_all, told, write_random
+from tests.bench.upload import GIB, SCALE, curl, curl_version, folder_in, medians, read_all, told, write_random
 
 RESULT_BYTES = GIB // SCALE
 BOX_HEAD_BYTES = 8
-
-_turn = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -115,8 +111,7 @@ def run(place: Path) -> Run:
     read_all(result.path)
     with serving(place, result.path) as server:
         lane = Lane(server, result, place)
-        turns: list[Callable[[], Run]] = [lane.ours, lane.curl]
-        return in_turn(turns, next(_turn))
+        return medians([lane.ours, lane.curl])
 
 
 def peers() -> list[str]:
