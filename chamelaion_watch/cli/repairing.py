@@ -30,7 +30,7 @@ from chamelaion_watch.restore import known_root
 from chamelaion_watch.settings_model import FolderSettings
 
 ANSWER_WITHIN_S = 3.0  # the daemon looks for commands each second
-SNAPSHOT_WITHIN_S = 1.2  # it tells what it knows once a second
+SNAPSHOT_WITHIN_S = 1.2  # it tells what it knows as soon as it has applied one, if that changed anything
 LOOK_EVERY_S = 0.05
 
 Wish = tuple[str, Mapping[str, str]]  # verb and arguments

@@ -225,6 +225,9 @@ BENCH = Bench(
             ours="ours_rate",
             peer="sdk_rate",
             shown="/s",
+            why="the service is what is measured: it serves 60 to 75 pairs a second on two cores, which it shares with "
+            "the client, and the snippet has 27 to 45 of them; ours has uploaded all of them long before the last is "
+            "rendered (profiles/herd.txt). With a service that takes its time, below, the target is met.",
         ),
         Row("memory of the daemon", just("ours_mb"), "MB", at_most=150, ours="ours_mb", peer="sdk_mb", shown="MB"),
         Row(
