@@ -24,7 +24,7 @@ import httpcore
 from chamelaion_watch.core.errors import Transient
 from chamelaion_watch.edges.addresses import reason_of
 
-PIECE_BYTES = 256 * 1024  # 0.98 of curl over TLS; larger gains 5 %, smaller hears no sooner
+PIECE_BYTES = 512 * 1024  # four uploads at once take 0.94 of four curls, 1.10 with 256 KiB, 1.03 with 1 MiB
 _READ_BYTES = 64 * 1024
 _RECORD_BYTES = 16 * 1024  # of TLS, at most
 _EARLY_ANSWER_S = 10.0  # for an answer, or its rest, once nothing more can be sent
