@@ -48,7 +48,7 @@ def snapshot(world: World, *, pid: int, started_at: Millis) -> dict[str, Any]:
 
 
 def pause_ms(took_ms: Millis) -> Millis:
-    """Return how long after a snapshot that took so long the next may be taken: seconds, whatever the clock does."""
+    """Return how long after a snapshot that took so long the next may be taken: one second to five."""
     return min(max(EVERY_MS, took_ms * MOST_OF_TIME), AT_LEAST_EVERY_MS)
 
 

@@ -45,7 +45,7 @@ class Queue:
             ids.pop(job_id, None)
 
     def __iter__(self) -> Iterator[int]:
-        """Yield those that need not be asked for, the most urgent first, the oldest first."""
+        """Yield those that the service need not be asked about first: the most urgent first, the oldest first."""
         return (job_id for _, job_id in self._order)
 
     def _leave(self, job_id: int) -> None:

@@ -136,7 +136,7 @@ class Service:
         self._by_reference: dict[str | None, list[Request]] = defaultdict(list)
         self._shy: list[Request] = []  # those that may be hidden from whoever asks
         self._active: list[Request] = []  # never misses one that is active; pruned when counted
-        self._window: dict[int, float] = {}  # ticket number → when it was given
+        self._window: dict[int, float] = {}  # ticket number → when it was given; the oldest first
         self._held: set[int] = set()
         self._tickets = 0
 
