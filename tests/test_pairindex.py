@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from chamelaion_watch.core.model import FileState, PairState
 from chamelaion_watch.core.pairindex import PairIndex
+from chamelaion_watch.core.pairing import scope_of
 from tests.builders import folder_policy
 
 SETTLE_MS = 1_000
@@ -34,7 +35,7 @@ def test_what_is_kept_is_what_pairing_everything_anew_gives(
         elif state is not None and path not in states:
             states[path] = state
             arrived.append((path, now))
-            index.add(path, now)
+            index.add(scope_of(path), [path], now)
         elif state is not None and states[path] is not state:
             states[path] = state
             index.touch(path)
@@ -49,7 +50,7 @@ def test_what_is_kept_is_what_pairing_everything_anew_gives(
 def anew(states: dict[str, FileState], arrived: list[tuple[str, int]], now: int) -> PairIndex:
     index = PairIndex(folder_policy())
     for path in states:
-        index.add(path, 0)
+        index.add(scope_of(path), [path], 0)
     for path, at in arrived:
         index._arrived_at[path.rpartition("/")[0]] = at
     index.update(states.__getitem__, now, SETTLE_MS)
@@ -59,8 +60,7 @@ def anew(states: dict[str, FileState], arrived: list[tuple[str, int]], now: int)
 def test_a_file_that_settles_pairs_nothing_anew_where_names_alone_decide() -> None:
     """Each look at one of 4,000 files in a folder paired all of them again."""
     index = PairIndex(folder_policy())
-    for path in ("s.mp4", "s.wav"):
-        index.add(path, 0)
+    index.add("", ["s.mp4", "s.wav"], 0)
     index.update(lambda _: FileState.ARRIVING, 0, SETTLE_MS)
     index.ready.clear()
     index.touch("s.wav")

@@ -122,8 +122,8 @@ class Folder:
             self._sweep_at = now
         self.last_scan_at, self.last_took_ms = now, event.took_ms
         self.asleep.verified({seen.path for seen in event.observations})
-        for path in sleeping.not_put_to_sleep(self, event.appeared):
-            self._appear(path, now, was_away=was_away)
+        for scope, paths in sleeping.not_put_to_sleep(self, event.appeared):
+            self._appear(scope, paths, now, was_away=was_away)
         for path in event.vanished:
             self.vanishing.setdefault(path, 0)
         self.skipped.update(event.skipped)
@@ -235,9 +235,7 @@ class Folder:
 
     def wake(self, path: RelPath, now: Millis) -> None:
         """Have the file or the pair, and what belongs to its scope, at hand."""
-        if scope_of(path) in self.asleep:
-            sleeping.wake(self, scope_of(path), now)
-            self._pair_up(now)
+        self._wake(scope_of(path), now)
 
     def forget_missing(self, paths: Iterable[RelPath]) -> None:
         for path in paths:
@@ -267,26 +265,37 @@ class Folder:
         is_news = any(path not in self._missing_notes for path in event.missing_notes)
         return min(rescan, CONFIRM_MS) if self.vanishing or event.vanished or is_news else rescan
 
+    def _wake(self, scope: RelPath, now: Millis) -> None:
+        if scope in self.asleep:
+            sleeping.wake(self, scope, now)
+            self._pair_up(now)
+
     def _pair_up(self, now: Millis) -> None:
         self.index.update(lambda path: self.files[path].state, now, self._gate.settle_ms)
 
-    def _appear(self, path: RelPath, now: Millis, *, was_away: bool) -> None:
-        self.vanishing.pop(path, None)
-        if is_temp(path.rpartition("/")[2]):
-            if was_away or not self.is_scanned:  # all others are our own, at work: of notes, too
-                self.temps.add(path)
-            return
-        scope = scope_of(path)
-        if path in self.files or path in self.asleep.sources(scope):
-            self.drowsy[scope] = None
-            return
-        if scope in self.asleep:
-            self.wake(path, now)
-        file = self.files[path] = File(path, since_at=now)
-        if known := self.known.pop(path, None):
-            file.content, file.is_known = known[:2], known[2]
-        self.agenda.put(path, file.next_look_at)
-        self.index.add(path, now)
+    def _appear(self, scope: RelPath, paths: Iterable[RelPath], now: Millis, *, was_away: bool) -> None:
+        """Take in names that are new in a scope, or were thought to be gone."""
+        asleep, media = self.asleep.sources(scope), list[RelPath]()
+        for path in paths:
+            self.vanishing.pop(path, None)
+            if is_temp(path.rpartition("/")[2]):
+                if was_away or not self.is_scanned:  # all others are our own, at work: of notes, too
+                    self.temps.add(path)
+            elif path in self.files or path in asleep:
+                self.drowsy[scope] = None
+            else:
+                media.append(path)
+        if media:
+            self._wake(scope, now)
+            self._add(scope, media, now)
+
+    def _add(self, scope: RelPath, paths: Iterable[RelPath], now: Millis) -> None:
+        for path in paths:
+            file = self.files[path] = File(path, since_at=now)
+            if known := self.known.pop(path, None):
+                file.content, file.is_known = known[:2], known[2]
+            self.agenda.put(path, file.next_look_at)
+        self.index.add(scope, paths, now)
 
     def _observe(self, seen: Observation, now: Millis) -> None:
         slept = self.asleep.sources(scope_of(seen.path)).get(seen.path)

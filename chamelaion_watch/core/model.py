@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Millis: TypeAlias = int
 RelPath: TypeAlias = str
@@ -75,8 +75,7 @@ class RootState(enum.StrEnum):
 # -- files --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """What is compared to say that a file did not change: never ctime, never inode (unreliable on shares)."""
 
     size: int
@@ -177,8 +176,7 @@ class Pair:
         return f"{self.folder}/{self.name}" if self.folder else self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Unpaired:
+class Unpaired(NamedTuple):
     """A file that no pair takes, and why, in words for the person at the share."""
 
     path: RelPath

@@ -32,11 +32,11 @@ class PairIndex:
     _by_quiet: set[RelPath] = field(default_factory=set)  # scopes whose pairs change with a folder's quiet
     _arrived_at: dict[RelPath, Millis] = field(default_factory=dict)  # by folder
 
-    def add(self, path: RelPath, now: Millis) -> None:
-        scope = scope_of(path)
-        self._scopes.setdefault(scope, set()).add(path)
+    def add(self, scope: RelPath, paths: Iterable[RelPath], now: Millis) -> None:
+        """Take in names that came to a scope."""
+        self._scopes.setdefault(scope, set()).update(paths)
         self._dirty.add(scope)
-        self._arrived_at[path.rpartition("/")[0]] = now
+        self._arrived_at.update(dict.fromkeys((path.rpartition("/")[0] for path in paths), now))
 
     def remove(self, path: RelPath) -> None:
         scope = scope_of(path)

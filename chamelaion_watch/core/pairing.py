@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -47,7 +47,8 @@ def pair_up(files: Collection[RelPath], rules: PairingRules, *, quiet_folders: C
 
     `quiet_folders` are those in which nothing arrived for a while: only there a job folder is complete.
     """
-    media = [file for path in sorted(set(files)) if (file := _file_of(path, rules))]
+    kinds = _kinds(rules.video, rules.audio)
+    media = [file for path in sorted(set(files)) if (file := _file_of(path, kinds))]
     claims = _claims(media, rules)
     jobs = _JobFolders(media, claims, rules, frozenset(quiet_folders))
     pairs, disputes = _settled([*claims, *jobs.claims])
@@ -84,11 +85,11 @@ class _File:
         return printable(self.path.rpartition("/")[2])
 
 
-def _file_of(path: RelPath, rules: PairingRules) -> _File | None:
+def _file_of(path: RelPath, kinds: Mapping[str, bool]) -> _File | None:
     folder, _, name = path.rpartition("/")
     folded = _key(name)
     ending = folded[folded.rfind(".") :]
-    is_video = _kinds(rules.video, rules.audio).get(ending)
+    is_video = kinds.get(ending)
     key = _key(folded.removesuffix(ending))
     if is_video is None or not key:
         return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from chamelaion_watch.core.file import File
@@ -25,16 +25,15 @@ def sleep(folder: Folder) -> None:
     folder.drowsy.clear()
 
 
-def not_put_to_sleep(folder: Folder, appeared: Iterable[RelPath]) -> list[RelPath]:
-    """Put scopes to sleep that are as the ledger knows them, all done; return what is in the others.
+def not_put_to_sleep(folder: Folder, appeared: Iterable[RelPath]) -> list[tuple[RelPath, list[RelPath]]]:
+    """Put scopes to sleep that are as the ledger knows them, all done; return the others, with what appeared there.
 
     What was overwritten while nobody watched is found by one look at each file, which follow.
     """
-    left: list[RelPath] = []
-    for scope, group in groupby(sorted(appeared, key=scope_of), key=scope_of):
-        paths = list(group)
+    left: list[tuple[RelPath, list[RelPath]]] = []
+    for scope, paths in _by_scope(appeared):
         if scope in folder.asleep or folder.index.names(scope) or not _is_known_as_done(folder, paths):
-            left += paths
+            left.append((scope, paths))
         else:
             known = {path: folder.known.pop(path) for path in paths}
             sources = [Source(path, signature, sha256) for path, (signature, sha256, _) in known.items()]
@@ -49,6 +48,13 @@ def wake(folder: Folder, scope: RelPath, now: Millis) -> None:
         content = (one.signature, one.sha256)
         folder.files[one.path] = File(one.path, source=one, content=content, is_known=True, since_at=now)
     folder.index.wake(scope, [one.path for one in sources])
+
+
+def _by_scope(paths: Iterable[RelPath]) -> list[tuple[RelPath, list[RelPath]]]:
+    found: dict[RelPath, list[RelPath]] = defaultdict(list)
+    for path in paths:
+        found[scope_of(path)].append(path)
+    return sorted(found.items())
 
 
 def _may_sleep(folder: Folder, scope: RelPath) -> bool:
