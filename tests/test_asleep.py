@@ -67,6 +67,14 @@ def test_a_scope_that_was_woken_meanwhile_is_passed_over() -> None:
     assert made.is_verified
 
 
+def test_one_that_is_woken_while_it_is_looked_at_takes_no_look_from_the_others() -> None:
+    made = asleep(a=1, b=1, c=1)
+    looked_at = made.to_verify(2)
+    made.take("a")
+    made.verified(looked_at)
+    assert (made.awaits_look("b"), made.awaits_look("c")) == (False, True)
+
+
 def test_what_was_watched_when_it_was_packed_needs_no_look() -> None:
     made = Asleep()
     made.put("a", scope("a", 3))

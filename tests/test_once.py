@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -21,9 +22,10 @@ from chamelaion_watch.core.once import (
     Once,
 )
 from chamelaion_watch.core.world import Pause, World
-from tests.builders import NOW, folder_policy, folder_with, job, of, settle, sweep, tick, world
+from tests.builders import NOW, folder_policy, folder_with, job, looked, of, settle, source, sweep, tick, world
 
 S_ = 1_000
+OTHER = Signature(7_000, 9)
 
 
 def begun(*jobs: Job, patience_ms: int | None = None) -> tuple[World, Once]:
@@ -108,6 +110,27 @@ def test_a_job_folder_belongs_to_the_run_though_it_is_a_pair_only_when_it_is_qui
     once.begin(made)
     assert code(made, once) is None
     assert once.targets == {("a", "job/take")}
+    assert code(made, once) is None
+
+
+def test_what_was_overwritten_in_a_finished_folder_before_the_run_belongs_to_it() -> None:
+    """Packed, it was passed over, and each run ended with exit 0 before anybody had looked."""
+    made, once = world(job(state=JobState.DONE)), Once()
+    known = {path: (source(path).signature, source(path).sha256, True) for path in ("s1.mp4", "s1.wav")}
+    folder = made.folders["a"] = Folder(folder_policy(), known=known)
+    folder.is_over = partial(made.book.is_over, "a")
+    folder.scanned(sweep(appeared=("s1.mp4", "s1.wav")), NOW)
+    once.begin(made)
+    assert (once.ended(made), once.targets) == (None, None)
+    folder.scan(NOW + S_, [], [])
+    folder.scanned(looked(("s1.mp4", source("s1.mp4").signature), ("s1.wav", OTHER)), NOW + S_)
+    assert code(made, once) is None
+    assert once.targets == {("a", "s1")}
+    assert code(made, once) is None
+    now = settle(folder, "s1.wav", OTHER, NOW + S_)
+    folder.hashed("s1.wav", OTHER, "5" * 64, now)
+    tick(made, at=now)
+    assert [one.state for one in made.book.of(JobState.QUEUED)] == [JobState.QUEUED]
     assert code(made, once) is None
 
 

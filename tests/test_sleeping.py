@@ -214,6 +214,23 @@ def test_overwritten_while_nobody_watched_it_is_found_by_that_look() -> None:
     assert folder.files["s1.wav"].source is None
 
 
+@pytest.mark.parametrize("waker", ["a new name", "a person"])
+def test_woken_before_its_look_each_file_is_looked_at_all_the_same(waker: str) -> None:
+    """What was overwritten while nobody watched was noticed in its turn only: after an hour and a half in a large folder."""
+    folder = started()
+    if waker == "a new name":
+        folder.scanned(sweep(appeared=("s1.de.wav",)), NOW)
+    else:
+        folder.wake("s1", NOW)
+    assert (folder.asleep.is_verified, folder.files["s1.mp4"].source) == (True, None)
+    at = folder.scan_at(NOW)
+    assert at < NOW + 10 * S_
+    assert {look.path for look in folder.scan(at, [], []).looks} >= {"s1.mp4", "s1.wav"}
+    folder.scanned(looked(("s1.mp4", source("s1.mp4").signature), ("s1.wav", OTHER)), at)
+    assert folder.files["s1.mp4"].source == source("s1.mp4")
+    assert folder.files["s1.wav"].source is None
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -19,8 +19,8 @@ class Asleep:
 
     files: int = 0
     _packed: dict[RelPath, bytes] = field(default_factory=dict)
-    _unverified: list[RelPath] = field(default_factory=list)  # scopes that the ledger knew and nobody has looked at yet
-    _under_way: int = 0  # so many of them are being looked at
+    _unverified: dict[RelPath, None] = field(default_factory=dict)  # known from the ledger, and not looked at yet
+    _under_way: tuple[RelPath, ...] = ()  # those of them that are being looked at
     _last: tuple[RelPath, dict[RelPath, Source]] | None = None
 
     def put(self, scope: RelPath, sources: Iterable[Source], *, is_verified: bool = True) -> None:
@@ -29,12 +29,13 @@ class Asleep:
         self._packed[scope] = pack(rows)
         self.files += len(rows)
         if not is_verified:
-            self._unverified.append(scope)
+            self._unverified[scope] = None
 
     def take(self, scope: RelPath) -> list[Source]:
         """Unpack a scope for good."""
         sources = list(self.sources(scope).values())
         del self._packed[scope]
+        self._unverified.pop(scope, None)
         self.files -= len(sources)
         self._last = None
         return sources
@@ -49,20 +50,26 @@ class Asleep:
     def to_verify(self, most: int) -> list[RelPath]:
         """Return files that are to be looked at once: of as many whole scopes as fit, one at least."""
         paths: list[RelPath] = []
-        self._under_way = 0
+        scopes: list[RelPath] = []
         for scope in self._unverified:
             found = list(self.sources(scope))
             if paths and len(paths) + len(found) > most:
                 break
             paths += found
-            self._under_way += 1
+            scopes.append(scope)
+        self._under_way = tuple(scopes)
         return paths
 
     def verified(self, looked_at: Collection[RelPath]) -> None:
         """Take in what was looked at: the scopes that were to be, if that is what this scan did."""
-        under_way, self._under_way = self._unverified[: self._under_way], 0
+        under_way, self._under_way = self._under_way, ()
         if all(path in looked_at for scope in under_way for path in self.sources(scope)):
-            del self._unverified[: len(under_way)]
+            for scope in under_way:
+                self._unverified.pop(scope, None)
+
+    def awaits_look(self, scope: RelPath) -> bool:
+        """Say whether nobody has looked at a scope yet since the ledger named it."""
+        return scope in self._unverified
 
     @property
     def is_verified(self) -> bool:

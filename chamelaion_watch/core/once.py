@@ -1,6 +1,7 @@
 """`run --once`: which pairs belong to the run, and when it is over, with which exit code.
 
-The set is fixed by the first complete scan. Pure: it reads the world after each tick.
+The set is fixed by the first complete scan, and one look at what the ledger knows as done: it may have been overwritten
+since. Pure: it reads the world after each tick.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Once:
             are_others = all(folder.state is RootState.FOREIGN for folder in folders)
             return Outcome(EXIT_HELD if are_others else EXIT_UNAVAILABLE, f"no folder can be used: {reasons}")
         if self.targets is None:
-            self._fix(world)
+            if all(folder.asleep.is_verified for folder in folders if folder.is_ok):
+                self._fix(world)
             return None
         pending = self._pending(world)
         if early := self._given_up(world, pending):

@@ -42,11 +42,18 @@ def not_put_to_sleep(folder: Folder, appeared: Iterable[RelPath]) -> list[tuple[
 
 
 def wake(folder: Folder, scope: RelPath, now: Millis) -> None:
-    """Unpack a scope: its files are what they were when it was packed, and its pairs are looked at again."""
+    """Unpack a scope: its files are what they were when it was packed, and its pairs are looked at again.
+
+    What only the ledger has seen is looked at once before it counts: it may have been overwritten while nobody watched.
+    """
+    is_seen = not folder.asleep.awaits_look(scope)
     sources = folder.asleep.take(scope)
     for one in sources:
         content = (one.signature, one.sha256)
-        folder.files[one.path] = File(one.path, source=one, content=content, is_known=True, since_at=now)
+        file = File(one.path, source=one if is_seen else None, content=content, is_known=True, since_at=now)
+        folder.files[one.path] = file
+        if not is_seen:
+            folder.agenda.put(one.path, file.next_look_at)
     folder.index.wake(scope, [one.path for one in sources])
 
 
