@@ -14,7 +14,7 @@ from typing import Protocol
 from loguru import logger
 
 from chamelaion_watch import restore
-from chamelaion_watch.core import intake
+from chamelaion_watch.core import intake, submission
 from chamelaion_watch.core.commands import NUMBER
 from chamelaion_watch.core.errors import InputProblem
 from chamelaion_watch.core.gate import Gate
@@ -98,6 +98,8 @@ class Daemon:
             if self.world.is_stopping and stop_by is None:
                 stop_by = self._clock.now() + STOP_WITHIN_MS
                 self._hands().stop()
+        if unfinished := submission.unfinished(self.world):
+            self.tick(unfinished)
 
     def tick(self, events: Iterable[Event]) -> Millis:
         """Take in what happened, decide, write, start; returns when to tick again at the latest."""

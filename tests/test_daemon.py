@@ -247,6 +247,27 @@ def test_threat_09_the_loop_leaves_after_eight_seconds_whatever_still_runs(ledge
     assert made.world.running
 
 
+def test_an_upload_on_a_slow_line_that_no_stop_ends_in_time_goes_back_to_the_queue(ledger: SqliteLedger) -> None:
+    """A piece took longer than the stop; each reload counted as a crash of its pair, and six of them set it aside."""
+    made, hands, clock = daemon(ledger, job(tries=2))
+    hands.stop = lambda: setattr(clock, "at", clock.at + 8_000)  # type: ignore[method-assign]  # time passes meanwhile
+    made.tick([])
+    assert of(Submit, hands.started)
+    stop(made, "test")
+    made.run()
+    assert [(one.state, one.sent_at, one.tries) for one in ledger.jobs()] == [(JobState.QUEUED, None, 2)]
+
+
+def test_an_upload_that_has_leave_is_no_such_upload(ledger: SqliteLedger) -> None:
+    made, hands, clock = daemon(ledger, job())
+    hands.stop = lambda: setattr(clock, "at", clock.at + 8_000)  # type: ignore[method-assign]  # time passes meanwhile
+    made.tick([])
+    made.tick([LeaveAsked(1)])
+    stop(made, "test")
+    made.run()
+    assert [(one.state, one.finishing_at) for one in ledger.jobs()] == [(JobState.SUBMITTING, NOW)]
+
+
 def test_threat_09_83_the_heart_beats_with_each_turn(ledger: SqliteLedger) -> None:
     beats: list[int] = []
     made, _, _ = daemon(ledger)

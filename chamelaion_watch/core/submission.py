@@ -130,6 +130,17 @@ def lose(world: World, job: Job) -> None:
     )
 
 
+def unfinished(world: World) -> list[SubmitFailed]:
+    """Return what becomes of uploads that a stop could not end in time: they had no leave, and get none any more.
+
+    A slow line takes seconds for one piece; six reloads during one upload would make its pair `poisonous`.
+    """
+    stopped = InputProblem("the daemon stopped before the last piece was sent", code=WITHDRAWN)
+    submits = [action for action in world.running if isinstance(action, Submit)]
+    jobs = ((action, world.job(action.job.id, JobState.SUBMITTING)) for action in submits)
+    return [SubmitFailed(action, stopped, may_be_taken=False) for action, job in jobs if job and not job.finishing_at]
+
+
 def recovered(world: World, job: Job, *, did_end: bool = True) -> None:
     """After a crash: what was being sent goes back to the queue if it cannot have been whole, else is looked up.
 
