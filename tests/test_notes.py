@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from chamelaion_watch.core import notes
 from chamelaion_watch.core.advice import ADVICE
 from chamelaion_watch.core.model import Attempt, Job, JobState, Options, PairState, Signature, Source, Unpaired
+from chamelaion_watch.core.pairing import MOST_RIVALS
 
 NOW = 1_795_375_985_000  # 2026-11-22 19:33:05 UTC
 HOUR_S = 3600
@@ -180,6 +181,15 @@ def attention(*items: Unpaired, name: str = "scene01") -> list[str]:
 
 def unpaired(path: str, code: str, reason: str, *candidates: str) -> Unpaired:
     return Unpaired(path, PairState.ATTENTION, code, reason, candidates)
+
+
+def test_of_a_group_that_is_not_named_whole_no_number_is_told() -> None:
+    named = [f"take{number:02}.wav" for number in range(MOST_RIVALS)]
+    some = attention(unpaired("scene01.mp4", "stray", "not clear", *named[:-1]))
+    most = attention(unpaired("scene01.mp4", "stray", "not clear", *named))
+    told = next(line for line in some if "see also" in line)
+    assert told.endswith(" more)")
+    assert [line for line in most if line.endswith(", others)")]
 
 
 def test_an_attention_note_names_the_candidates_and_the_way_out() -> None:

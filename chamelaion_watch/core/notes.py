@@ -14,6 +14,7 @@ from typing import Any
 
 from chamelaion_watch.core.advice import CARETAKER, Advice, advice_for
 from chamelaion_watch.core.model import Attempt, Job, Millis, RelPath, Source, Unpaired
+from chamelaion_watch.core.pairing import MOST_RIVALS
 from chamelaion_watch.core.text import printable
 
 SCHEMA_VERSION = 1
@@ -166,7 +167,8 @@ def _candidates(item: Unpaired) -> str:
     reason = printable(item.reason)
     names = [_name(path) for path in item.candidates if path != item.path and _name(path) not in reason]
     more = len(names) - MAX_CANDIDATES
-    names = [*names[:MAX_CANDIDATES], f"{more} more"] if more > 0 else names
+    others = "others" if len(item.candidates) == MOST_RIVALS else f"{more} more"  # there may be more than are named
+    names = [*names[:MAX_CANDIDATES], others] if more > 0 else names
     return f" (see also: {', '.join(names)})" if names else ""
 
 
