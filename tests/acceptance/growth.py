@@ -2,12 +2,14 @@
 
     python -m tests.acceptance.growth
 
-Reads what `python -m tests.bench growth` measured (an hour on two cores), and looks at the plot it made of it.
+Reads what `python -m tests.bench growth` measured (an hour on two cores), and checks that the plot is of just that.
 """
 
 from __future__ import annotations
 
-from tests.acceptance.bench_table import judge
+import struct
+
+from tests.acceptance.bench_table import check_asked, judge
 from tests.acceptance.rig import Facts
 from tests.bench import growth, table
 
@@ -20,10 +22,21 @@ def main() -> None:
     facts.check(
         "known files grow to 1,000,000", (growth.FILES[0], growth.FILES[-1]) == (1_000, 1_000_000), growth.FILES
     )
-    judge(facts, "growth", growth.BENCH, table.measured().get("growth"), least_runs=1)
-    head = growth.PLOT.read_bytes()[: len(PNG)] if growth.PLOT.exists() else b""
-    facts.check("there is a plot", head == PNG, growth.PLOT.name)
+    entry = table.entry_of("growth", growth.BENCH)
+    check_asked(facts, "growth", growth.BENCH)
+    judge(facts, "growth", growth.BENCH, entry, least_runs=1)
+    data = table.PLOT.read_bytes() if table.PLOT.exists() else b""
+    facts.check("there is a plot", data.startswith(PNG), table.PLOT.name)
+    if entry:
+        origin = growth.origin(entry)
+        facts.check("the plot is of these runs", text_chunk("Description", origin) in data, origin)
     facts.end()
+
+
+def text_chunk(keyword: str, text: str) -> bytes:
+    """Return what a PNG has of such a text: its length, its kind, and both words."""
+    body = f"{keyword}\0{text}".encode("latin-1")
+    return struct.pack(">I", len(body)) + b"tEXt" + body
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ def benches() -> dict[str, Bench]:
 def measure(name: str, bench: Bench, runs: int, place: Path | None) -> None:
     """Run one benchmark so often, each time in an empty folder, and keep what it measured."""
     done: list[Run] = []
+    start = table.begun(bench, runs, place)
+    is_kept = False
     print(f"{name}: {bench.title}", flush=True)
     for number in range(1, runs + 1):
         folder = Path(tempfile.mkdtemp(prefix=f"lipsync-bench-{name}-", dir=place))
@@ -43,17 +45,24 @@ def measure(name: str, bench: Bench, runs: int, place: Path | None) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         told = ", ".join(f"{key} {value:.4g}" for key, value in sorted(done[-1].items()))
         print(f"  {number}: {told}", flush=True)
-        table.keep(name, bench, done)  # after each: the next may be hours
+        is_kept = table.keep(name, bench, start, done)  # after each: the next may be hours
     print("\n".join(table.lines_of(bench, done)), flush=True)
+    print("kept" if is_kept else "not kept: a trial, or fewer runs than are kept already", flush=True)
 
 
-def each_alone(names: Iterable[str], wanted: argparse.Namespace) -> None:
-    """Give each a process of its own, at whose end its sources go: 14 GiB in the page cache made a start 1.5 times as long."""
+def each_alone(names: Iterable[str], wanted: argparse.Namespace) -> list[str]:
+    """Give each a process of its own; returns those that failed.
+
+    At its end its sources go: 14 GiB in the page cache made a start 1.5 times as long.
+    """
+    failed = []
     for name in names:
         command = [sys.executable, "-m", "tests.bench", name]
         command += ["--runs", str(wanted.runs)] if wanted.runs else []
         command += ["--place", str(wanted.place)] if wanted.place else []
-        subprocess.run(command, check=True)
+        if subprocess.run(command, check=False).returncode:
+            failed.append(name)
+    return failed
 
 
 def main() -> None:
@@ -69,12 +78,15 @@ def main() -> None:
     if unknown := set(wanted.names) - known.keys():
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     names = wanted.names or list(known)
+    failed = []
     if len(names) > 1 and not wanted.table:
-        each_alone(names, wanted)
+        failed = each_alone(names, wanted)
     elif not wanted.table:
         measure(names[0], known[names[0]], wanted.runs or known[names[0]].runs, wanted.place)
-    table.write_table(known)
-    print(f"written: {table.TABLE.relative_to(table.ROOT)}")
+    if table.write_table(known):
+        print(f"written: {table.TABLE.relative_to(table.ROOT)}")
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,22 @@
 """Does the cost of one more stay the same: pairs from 100 to 10,000, known files from 1,000 to 1,000,000; with a plot.
 
 Pairs are tiny, lie there when the daemon starts, and go through the real daemon and a sandbox process without delay or
-limit, in folders of 100 pairs and all in one. Their time is from the first submission to the last result, so that
-nothing which is there once (starting, settling) makes few pairs look dear; few are read while they settle, though, and
-many not before others are sent. Files are the sources of done pairs, in folders of 100; their memory is what the
+limit, in folders of 100 pairs and all in one. Linear is what has each pair more cost the same, from READY=1 to the last
+result, whatever there is once for all (settling). Beside it stands what each costs of all, from the first submission to
+the last result; few are read while they settle, though, and many not before others are sent. Files are the sources of done pairs, in folders of 100; their memory is what the
 daemon has above one that knows two files. k of the n^k that fits best is told beside it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import math
 import shutil
 import statistics
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,20 +27,21 @@ import yaml
 from chamelaion_watch.sandbox.media import make_audio, make_video
 from tests.acceptance.rig import KEY, ROOT, Rig
 from tests.bench import process, trees
-from tests.bench.table import Bench, Row, Run, ratio
+from tests.bench.table import IS_SMALL, PLOT, Bench, Entry, Row, Run, ratio
 from tests.support import eventually
 
-PAIRS = (100, 300) if trees.IS_SMALL else (100, 300, 1_000, 3_000, 10_000)
-FILES = (1_000, 10_000) if trees.IS_SMALL else (1_000, 10_000, 100_000, 1_000_000)
-FROM_FILES = FILES[0] if trees.IS_SMALL else 10_000  # below that a file is lost in what an empty daemon needs
+PAIRS = (100, 300) if IS_SMALL else (100, 300, 1_000, 10_000)
+FILES = (1_000, 10_000) if IS_SMALL else (1_000, 10_000, 100_000, 1_000_000)
+FROM_PAIRS = 1_000  # below that what there is once for all makes each dearer
+FROM_FILES = FILES[0] if IS_SMALL else 10_000  # below that a file is lost in the noise of what an empty daemon needs
 PER_FOLDER = 100
-THRICE_TO = 1_000 if not trees.IS_SMALL else 0  # sizes up to this are measured three times, and the median taken
+PAIRS_THRICE_TO = 0 if IS_SMALL else 1_000  # sizes up to this are measured three times, and the median taken
+FILES_THRICE_TO = 0 if IS_SMALL else FROM_FILES
 EMPTY = 2  # files that an empty daemon knows
 MOST = 1.1
 DONE_WITHIN_S = 3_600.0
-SETTLED_WITHIN_S = 1_800.0  # a start that takes longer is reported as this long
+SETTLED_WITHIN_S = 3_600.0
 MEDIA_S = 0.2
-PLOT = Path(__file__).with_name("growth.png")
 API: Mapping[str, Any] = {
     "requests_per_minute": 100_000,
     "max_in_flight": 64,
@@ -47,27 +50,37 @@ API: Mapping[str, Any] = {
     "poll": {"first": "500ms", "max": "1s"},
 }
 SERIES = ("spread", "single")  # folders of 100 pairs; all in one folder
+GROWING = [f"{series}_{name}" for series in SERIES for name in ("total", "cpu")]
+STEPS = () if IS_SMALL else ((PAIRS[0], FROM_PAIRS), (FROM_PAIRS, PAIRS[-1]))
 
 
 def run(place: Path) -> Run:
     found: dict[str, list[float]] = defaultdict(list)
-    for size in in_turn(PAIRS):
+    for size in in_turn(PAIRS, PAIRS_THRICE_TO):
         for series in SERIES:
             _add(found, _pairs(place / "pairs", series, size))
-    for size in in_turn((EMPTY, *FILES)):
+    for size in in_turn((EMPTY, *FILES), FILES_THRICE_TO):
         _add(found, _files(place / "files", size))
     medians = {name: statistics.median(values) for name, values in found.items()}
+    medians |= {
+        f"{name}_more_ms_{most}": more_ms(medians, name, (least, most)) for name in GROWING for least, most in STEPS
+    }
     for size in FILES:
         for name in ("ready_s", "settled_s", "rss_mb"):
             medians[f"{name}_each_{size}"] = (medians[f"{name}_{size}"] - medians[f"{name}_{EMPTY}"]) / size
         medians[f"bytes_each_{size}"] = medians.pop(f"rss_mb_each_{size}") * 2**20
-    draw(medians)
     return medians
 
 
-def in_turn(sizes: Sequence[int]) -> list[int]:
+def more_ms(found: Run, name: str, sizes: tuple[int, int]) -> float:
+    """Return what each pair more takes from one size to the next: what there is once for all is in neither."""
+    least, most = sizes
+    return (found[f"{name}_ms_{most}"] * most - found[f"{name}_ms_{least}"] * least) / (most - least)
+
+
+def in_turn(sizes: Sequence[int], thrice_to: int) -> list[int]:
     """Have the small sizes thrice, around the large ones: a shared machine's speed drifts by an eighth in minutes."""
-    small, large = [size for size in sizes if size <= THRICE_TO], [size for size in sizes if size > THRICE_TO]
+    small, large = [size for size in sizes if size <= thrice_to], [size for size in sizes if size > thrice_to]
     return [*small, *large[:1], *small, *large[1:], *small]
 
 
@@ -86,11 +99,12 @@ def _pairs(home: Path, series: str, size: int) -> dict[str, float]:
         _take_backlog(at)
         _drop_pairs(at.drop, size, PER_FOLDER if series == "spread" else size)
         with trees.serving(at) as daemon:
-            ours_s, theirs_s = daemon.cpu_s(), process.cpu_s(service.pid)
+            began, ours_s, theirs_s = time.perf_counter(), daemon.cpu_s(), process.cpu_s(service.pid)
             eventually(lambda: _is_done(at, size), DONE_WITHIN_S, every=0.2)
+            total_s = time.perf_counter() - began
             ours_s, theirs_s = daemon.cpu_s() - ours_s, process.cpu_s(service.pid) - theirs_s
         ((first_at, last_at),) = at.rows("SELECT min(sent_at), max(changed_at) FROM jobs")
-    taken = {"wall": last_at - first_at, "cpu": 1000 * ours_s, "sandbox_cpu": 1000 * theirs_s}
+    taken = {"wall": last_at - first_at, "total": 1000 * total_s, "cpu": 1000 * ours_s, "sandbox_cpu": 1000 * theirs_s}
     return {f"{series}_{name}_ms_{size}": value / size for name, value in taken.items()}
 
 
@@ -145,9 +159,7 @@ def _files(home: Path, size: int) -> dict[str, float]:
     with _emptied(home):
         at = trees.make(home, stock)
         with trees.serving(at) as daemon:
-            settled_s = SETTLED_WITHIN_S
-            with contextlib.suppress(AssertionError):
-                settled_s = trees.settled_s(at, stock, daemon, SETTLED_WITHIN_S)
+            settled_s = trees.settled_s(at, stock, daemon, SETTLED_WITHIN_S)
             figures = {"ready_s": daemon.ready_s, "settled_s": settled_s, "rss_mb": daemon.rss_mb()}
     return {f"{name}_{size}": value for name, value in figures.items()}
 
@@ -165,15 +177,22 @@ def _emptied(home: Path) -> Iterator[None]:
 # -- the plot -----------------------------------------------------------------------------------------
 
 
-def draw(found: Run) -> None:
-    """Write the plot: both panels logarithmic both ways, what grows linearly dotted."""
+def draw(entry: Entry) -> None:
+    """Write the plot of what is kept: both panels logarithmic both ways, what grows linearly dotted."""
     from matplotlib.figure import Figure
 
+    runs: Sequence[Run] = entry["runs"]
+    found = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_pairs(left, found)
     _draw_files(right, found)
-    figure.savefig(PLOT, dpi=80, metadata={"Software": None})
+    figure.savefig(PLOT, dpi=80, metadata={"Software": None, "Description": origin(entry)})
+
+
+def origin(entry: Entry) -> str:
+    """Return what the plot carries, to be known as the one of this entry."""
+    return f"{entry['commit']}, {entry['at']}"
 
 
 def _draw_pairs(axes: Any, found: Run) -> None:
@@ -189,9 +208,9 @@ def _draw_pairs(axes: Any, found: Run) -> None:
 
 def _draw_files(axes: Any, found: Run) -> None:
     sizes = [size for size in FILES if size >= FROM_FILES]
-    each = [found[f"bytes_each_{size}"] for size in sizes]
-    axes.loglog(sizes, each, "o-", color="C2", label="bytes per file (left)")
-    axes.loglog(sizes, [each[0]] * len(sizes), ":", color="C2")
+    each = [found[f"bytes_each_{size}"] for size in FILES]
+    axes.loglog(FILES, each, "o-", color="C2", label="bytes per file (left)")
+    axes.loglog(sizes, [found[f"bytes_each_{FROM_FILES}"]] * len(sizes), ":", color="C2")
     beside = axes.twinx()
     for name, colour in (("ready", "C3"), ("settled", "C4")):
         values = {size: found[f"{name}_s_{size}"] for size in FILES}
@@ -220,32 +239,70 @@ def power(name: str, sizes: Sequence[int]) -> Callable[[Run], float]:
 
 def _rows(what: str, each: str, sizes: Sequence[int], shown: str = "", unit: str = "ms") -> tuple[Row, Row]:
     """Compare what each costs among most with among least; `shown` is of all of them where that says more."""
-    least, most = sizes[0], sizes[-1]
-    costs = Row(
+    return (
+        _compared(what, each, (sizes[0], sizes[-1]), shown, unit, MOST),
+        Row(f"{what}: k of the n^k that fits best", power(each, sizes), ""),
+    )
+
+
+def _compared(
+    what: str, each: str, sizes: tuple[int, int], shown: str, unit: str, at_most: float | None, why: str = ""
+) -> Row:
+    least, most = sizes
+    return Row(
         f"{what}: for each at {most:,} ÷ at {least:,}",
         ratio(f"{each}_{most}", f"{each}_{least}"),
         "×",
-        at_most=MOST,
+        at_most=at_most,
         ours=f"{shown or each}_{most}",
         peer=f"{shown or each}_{least}",
         shown=unit,
+        why=why,
     )
-    return costs, Row(f"{what}: k of the n^k that fits best", power(each, sizes), "")
+
+
+def _pair_rows(what: str, each: str, total: str) -> tuple[Row, ...]:
+    """Compare what each pair more takes, and with 1,000 as well: among 100 what there is once for all is dear."""
+    rows = _rows(what, each, PAIRS)
+    if not STEPS:
+        return rows
+    late, early = (f"{total}_more_ms_{most}" for _, most in reversed(STEPS))
+    more = Row(
+        f"{what}: each more up to {PAIRS[-1]:,} ÷ each more up to {FROM_PAIRS:,}",
+        ratio(late, early),
+        "×",
+        at_most=MOST,
+        ours=late,
+        peer=early,
+        shown="ms",
+    )
+    return (more, _compared(what, each, (FROM_PAIRS, PAIRS[-1]), "", "ms", MOST), *rows)
 
 
 _SANDBOX = [f"spread_sandbox_cpu_ms_{size}" for size in (PAIRS[-1], PAIRS[0])]
+NOISE = (
+    f"only reported: a process that has 1 MB more or less than the last time has {10**6 // FILES[0]:,} bytes more or less "
+    f"for each of {FILES[0]:,} files."
+)
 _LARGE = [size for size in FILES if size >= FROM_FILES]
+
+
+def _peers() -> list[str]:
+    importlib.metadata.version("matplotlib")  # raises if it is missing: the plot would be found out in hours
+    return ["itself with less to do"]
+
 
 BENCH = Bench(
     title="Growth",
     run=run,
-    peers=lambda: ["itself with less to do"],
+    peers=_peers,
     runs=1,  # each of the smaller sizes thrice within it
+    plot=draw,
     rows=(
-        *_rows("time, folders of 100 pairs", "spread_wall_ms", PAIRS),
-        *_rows("CPU, folders of 100 pairs", "spread_cpu_ms", PAIRS),
-        *_rows("time, all pairs in one folder", "single_wall_ms", PAIRS),
-        *_rows("CPU, all pairs in one folder", "single_cpu_ms", PAIRS),
+        *_pair_rows("time, folders of 100 pairs", "spread_wall_ms", "spread_total"),
+        *_pair_rows("CPU, folders of 100 pairs", "spread_cpu_ms", "spread_cpu"),
+        *_pair_rows("time, all pairs in one folder", "single_wall_ms", "single_total"),
+        *_pair_rows("CPU, all pairs in one folder", "single_cpu_ms", "single_cpu"),
         Row(
             f"CPU of the sandbox: for each at {PAIRS[-1]:,} ÷ at {PAIRS[0]:,}",
             ratio(*_SANDBOX),
@@ -255,6 +312,7 @@ BENCH = Bench(
             shown="ms",
         ),
         *_rows("memory of known files", "bytes_each", _LARGE, unit="bytes"),
+        _compared("memory of known files", "bytes_each", (FILES[0], FILES[-1]), "", "bytes", None, NOISE),
         *_rows("start, until ready", "ready_s_each", _LARGE, "ready_s", "s"),
         *_rows("start, until each was looked at", "settled_s_each", _LARGE, "settled_s", "s"),
     ),

@@ -29,12 +29,11 @@ from chamelaion_watch.sandbox.media import make_audio, make_video
 from tests.acceptance.rig import KEY, ROOT, Rig, children
 from tests.bench import process
 from tests.bench.snippet import OUTPUT
-from tests.bench.table import Bench, Row, Run, just, ratio
+from tests.bench.table import IS_SMALL, Bench, Row, Run, just, ratio
 from tests.support import eventually
 
-SMALL = bool(os.environ.get("BENCH_SMALL"))
-PAIRS = 40 if SMALL else 2_000
-FEW_PAIRS = 16 if SMALL else 200
+PAIRS = 40 if IS_SMALL else 2_000
+FEW_PAIRS = 16 if IS_SMALL else 200
 RENDERING_S = 3.0  # of a service that takes its time, as all do; the account still has no limit
 AT_ONCE = 8  # threads of the peer; our uploads and our downloads
 NO_LIMIT = 10_000  # the most that the configuration takes
@@ -188,7 +187,8 @@ def _ours(home: Path, work: Work) -> dict[str, float]:
             costs = {
                 "ours_cpu_s": sum(map(process.cpu_s, {daemon.pid, *probes})),
                 "ours_mb": process.peak_mb(daemon.pid),
-                "ours_all_mb": sum(map(process.peak_mb, {daemon.pid, *probes})),
+                "ours_all_mb": sum(map(process.peak_mb, {daemon.pid, *probes})),  # what they share counts for each
+                "ours_pss_mb": sum(map(process.pss_mb, {daemon.pid, *probes})),
                 "service_cpu_s": process.cpu_s(api.pid),
             }
     shutil.rmtree(home)
@@ -227,14 +227,15 @@ BENCH = Bench(
             shown="/s",
             why="the service is what is measured: it serves 60 to 75 pairs a second on two cores, which it shares with "
             "the client, and the snippet has 27 to 45 of them; ours has uploaded all of them long before the last is "
-            "rendered (profiles/herd.txt). With a service that takes its time, below, the target is met.",
+            "rendered (profiles/herd.txt).",
         ),
         Row("memory of the daemon", just("ours_mb"), "MB", at_most=150, ours="ours_mb", peer="sdk_mb", shown="MB"),
         Row(
-            "the same with its probing children",
-            just("ours_all_mb"),
+            "the same with its probing children, shared pages counted once",
+            just("ours_pss_mb"),
             "MB",
-            ours="ours_all_mb",
+            at_most=150,
+            ours="ours_pss_mb",
             peer="sdk_mb",
             shown="MB",
         ),
@@ -258,10 +259,11 @@ BENCH = Bench(
             f"pairs per second, {FEW_PAIRS} that render for {RENDERING_S:g} s each, against the vendor's snippet",
             ratio("rendered_rate", "rendered_sdk_rate"),
             "×",
-            at_least=3,
             ours="rendered_rate",
             peer="rendered_sdk_rate",
             shown="/s",
+            why=f"only reported, for it cannot fail: {AT_ONCE} threads that wait {RENDERING_S:g} s for each pair come to "
+            f"{AT_ONCE / RENDERING_S:.1f} pairs a second at the most, whoever they are compared with.",
         ),
         Row(
             "processor time per pair, against the SDK's",

@@ -21,24 +21,29 @@ from pathlib import Path
 
 from tests.acceptance.rig import Rig
 from tests.bench.at_speed import hurried, real_s
-from tests.bench.herd import DEFAULT_POLL, SMALL, Service, acquaint, await_watching, make_pairs, service
-from tests.bench.table import Bench, Row, Run, just, ratio
+from tests.bench.herd import DEFAULT_POLL, Service, acquaint, await_watching, make_pairs, service
+from tests.bench.table import IS_SMALL, Bench, Row, Run, just, ratio
 from tests.support import eventually
 
-IN_FLIGHT = 50 if SMALL else 500
+IN_FLIGHT = 50 if IS_SMALL else 500
 SPEED = 2.0
 PEER_EVERY_S = 5.0
 DONE_WITHIN_S = 600.0
 LOOK_EVERY_S = 0.5
 STATUS_CALLS = ("list", "get")
-LIMITS = {"rpm": None, "cap": None, "queue_s": 0.0, "page_max": 100, "retry_after": "ms"}
+PAGE = 100
+LIMITS = {"rpm": None, "cap": None, "queue_s": 0.0, "page_max": PAGE, "retry_after": "ms"}
 API = {"requests_per_minute": 100_000, "max_in_flight": IN_FLIGHT, "uploads": 8, **DEFAULT_POLL}
+STEADY_S = (30.0, 90.0)  # how long each job renders
+BURST_S = (60.0, 300.0)  # those of the burst
+MOST_CALLS = 0.3  # per job
+TARGET_S = 5.0
 COMPLETED = "SELECT j.request_id, a.at FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.code = 'completed'"
 
 
 def run(place: Path) -> Run:
-    steady = _measured(place / "steady", 3 * IN_FLIGHT, (30.0, 90.0))
-    burst = _measured(place / "burst", IN_FLIGHT, (60.0, 300.0))
+    steady = _measured(place / "steady", 3 * IN_FLIGHT, STEADY_S)
+    burst = _measured(place / "burst", IN_FLIGHT, BURST_S)
     return steady | {f"burst_{name}": figure for name, figure in burst.items()}
 
 
@@ -96,6 +101,19 @@ def _percentile(ordered: Sequence[float], percent: int) -> float:
     return ordered[math.ceil(len(ordered) * percent / 100) - 1]
 
 
+_PAGES = math.ceil(IN_FLIGHT / PAGE)
+_ENDING_S = BURST_S[1] - BURST_S[0]  # all finish in that time
+_ROUNDS = MOST_CALLS * IN_FLIGHT / _PAGES
+_NEEDED_CALLS = _PAGES * _ENDING_S * 0.95 / TARGET_S / IN_FLIGHT
+BURST = (
+    f"only reported, for the target is of {IN_FLIGHT} in flight, and the burst has them at its beginning alone: they "
+    f"finish over {_ENDING_S:.0f} s, {IN_FLIGHT / _ENDING_S:.1f} a second, where the steady state has "
+    f"{IN_FLIGHT / statistics.mean(STEADY_S):.1f}. All in flight lie on {_PAGES} pages of {PAGE}, however few of them are left; "
+    f"{MOST_CALLS} calls a job are {MOST_CALLS * IN_FLIGHT:.0f} calls, {_ROUNDS:.0f} rounds of {_PAGES} pages, one in "
+    f"{_ENDING_S / _ROUNDS:.1f} s. So the 95th percentile cannot be much below {0.95 * _ENDING_S / _ROUNDS:.1f} s at "
+    f"{MOST_CALLS} calls a job, and {TARGET_S:.0f} s would take {_NEEDED_CALLS:.2f}."
+)
+
 BENCH = Bench(
     title=f"Polling: {IN_FLIGHT} jobs in flight, list pages of 100",
     run=run,
@@ -105,7 +123,7 @@ BENCH = Bench(
             "status calls per finished job",
             just("calls"),
             "per job",
-            at_most=0.3,
+            at_most=MOST_CALLS,
             ours="calls",
             peer="peer_calls",
             shown="calls",
@@ -115,7 +133,7 @@ BENCH = Bench(
             "from the completion at the service to the daemon's knowing it, 95th percentile",
             just("delay_p95_s"),
             "s",
-            at_most=5,
+            at_most=TARGET_S,
             ours="delay_p95_s",
             peer="peer_delay_p95_s",
         ),
@@ -128,7 +146,14 @@ BENCH = Bench(
             "per job",
             peer="burst_peer_calls",
             shown="calls",
+            why=BURST,
         ),
-        Row("burst: noticed after, 95th percentile", just("burst_delay_p95_s"), "s", peer="burst_peer_delay_p95_s"),
+        Row(
+            "burst: noticed after, 95th percentile",
+            just("burst_delay_p95_s"),
+            "s",
+            peer="burst_peer_delay_p95_s",
+            why="as above.",
+        ),
     ),
 )

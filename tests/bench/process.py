@@ -49,6 +49,11 @@ def peak_mb(pid: int) -> float:
     return _memory(pid, "VmHWM")
 
 
-def _memory(pid: int, name: str) -> float:
-    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+def pss_mb(pid: int) -> float:
+    """What it has in memory now, each page shared out among those that have it."""
+    return _memory(pid, "Pss", "smaps_rollup")
+
+
+def _memory(pid: int, name: str, file: str = "status") -> float:
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/{file}").read_text().splitlines() if ":" in line)
     return int(lines[name].split()[0]) / 1024

@@ -22,10 +22,10 @@ from chamelaion_watch.core.policy import LOCAL_SETTLE_MS
 from chamelaion_watch.sandbox.media import make_audio, make_video
 from tests.acceptance.rig import Rig
 from tests.bench import trees
-from tests.bench.table import Bench, Row, Run, just
+from tests.bench.table import IS_SMALL, Bench, Row, Run, just
 from tests.support import eventually
 
-SIZES_MIB = (1, 5, 25) if trees.IS_SMALL else (1, 50, 500)
+SIZES_MIB = (1, 5, 25) if IS_SMALL else (1, 50, 500)
 MEDIA_S = 12.0  # a WAV of 1 MiB
 SENT_WITHIN_S = 120.0
 LEASED_MAX_S = 2.5
@@ -55,6 +55,7 @@ WRITING_S = 1.5
 NO_LEASES = """
 import sys
 from chamelaion_watch.edges import disk
+assert hasattr(disk.Tree, "_writer"), "disk.Tree has no _writer any more"
 disk.Tree._writer = lambda tree, fd: None
 from chamelaion_watch.__main__ import main
 sys.exit(main())
@@ -131,6 +132,8 @@ def run(place: Path) -> Run:
     leased = _reactions(place, "leased", Rig)
     unleased = _reactions(place, "unleased", Unleased)
     settle_s = LOCAL_SETTLE_MS / 1000
+    for name, seconds in unleased.items():
+        assert seconds >= settle_s, f"{name}: after {seconds:.3f} s, so a lease was granted after all"
     over = {name.replace("unleased", "over"): seconds - settle_s for name, seconds in unleased.items()}
     return leased | unleased | over
 

@@ -2,9 +2,10 @@
 
     python -m tests.bench.tls_server CERTIFICATE KEY [RESULT]
 
-Prints `READY PORT` and ends with its standard input. A process of its own with a thread for each connection, which
-takes one request: a multipart POST is read by its Content-Length into one buffer and answered as accepted; anything
-about a request says that it is completed; RESULT_PATH is the file RESULT, with a length and a strong ETag.
+Prints `READY PORT`, then the length of each upload, and ends with its standard input. A process of its own with a
+thread for each connection, which takes one request: a multipart POST is read by its Content-Length into one buffer and
+answered as accepted; anything about a request says that it is completed, or processing if there is no RESULT;
+RESULT_PATH is the file RESULT, with a length and a strong ETag.
 `Expect: 100-continue`, which curl sends, is answered at once. It has no part in any figure but by its share of the
 machine, which is why the benchmarks report how busy it was.
 """
@@ -22,9 +23,10 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tests.bench import process
 from tests.bench.table import ROOT
@@ -51,6 +53,7 @@ class Server:
     pid: int
     port: int
     ca_file: Path
+    said: IO[str]
 
     @property
     def origin(self) -> str:
@@ -62,6 +65,10 @@ class Server:
 
     def cpu_s(self) -> float:
         return process.cpu_s(self.pid)
+
+    def took(self) -> int:
+        """Return how many bytes the next upload had that it read to its end; waits for it."""
+        return int(self.said.readline())
 
 
 @contextlib.contextmanager
@@ -76,7 +83,9 @@ def serving(folder: Path, result: Path | None = None) -> Iterator[Server]:
         assert running.stdout is not None
         word, _, port = running.stdout.readline().partition(" ")
         assert word == "READY", "the TLS server did not start: what it said stands above"
-        yield Server(running.pid, int(port), certificate)  # leaving closes its standard input, and waits
+        yield Server(
+            running.pid, int(port), certificate, running.stdout
+        )  # leaving closes its standard input, and waits
 
 
 def certified(folder: Path) -> tuple[Path, Path]:
@@ -140,12 +149,12 @@ def _serve(plain: socket.socket, context: ssl.SSLContext, result: memoryview) ->
     with plain, contextlib.suppress(OSError), context.wrap_socket(plain, server_side=True) as connection:
         head = _head(connection)
         if head.method == "POST":
-            _discard(connection, head)
+            print(f"{_discard(connection, head)}\n", end="", flush=True)  # at once: threads write side by side
             _answer(connection, {"status": "success", "request_id": str(uuid.uuid4())})
         elif head.path == RESULT_PATH:
             _give(connection, result)
         else:
-            _answer(connection, _completed(head))
+            _answer(connection, _status(head, is_completed=bool(result)))
 
 
 def _head(connection: ssl.SSLSocket) -> _Head:
@@ -163,20 +172,22 @@ def _head(connection: ssl.SSLSocket) -> _Head:
     return _Head(method, path, fields, body)
 
 
-def _discard(connection: ssl.SSLSocket, head: _Head) -> None:
-    """Read the whole body; raises ConnectionError if it is cut."""
+def _discard(connection: ssl.SSLSocket, head: _Head) -> int:
+    """Read the whole body; returns its length, raises ConnectionError if it is cut."""
     if head.fields.get("expect", "").lower() == "100-continue":
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-    left = int(head.fields["content-length"]) - len(head.body)
+    length = int(head.fields["content-length"])
+    left = length - len(head.body)
     buffer = memoryview(bytearray(BUFFER_BYTES))
     while left > 0:
         count = connection.recv_into(buffer, min(left, BUFFER_BYTES))
         if not count:
             raise ConnectionError("cut")
         left -= count
+    return length
 
 
-def _answer(connection: ssl.SSLSocket, said: dict[str, str]) -> None:
+def _answer(connection: ssl.SSLSocket, said: Mapping[str, object]) -> None:
     body = json.dumps(said).encode()
     connection.sendall(_answer_head("application/json", len(body)) + body)
 
@@ -192,14 +203,15 @@ def _answer_head(kind: str, length: int, more: str = "") -> bytes:
     return f"HTTP/1.1 200 OK\r\n{fields}\r\n".encode()
 
 
-def _completed(head: _Head) -> dict[str, str]:
-    """Say of whatever request is asked for that it is done; the result is at the address that was asked."""
-    return {
-        "id": head.path.rpartition("/")[2],
-        "status": "completed",
-        "created_at": "2026-01-01T10:00:00Z",
-        "output_url": f"https://{head.fields['host']}{RESULT_PATH}",
-    }
+def _status(head: _Head, *, is_completed: bool) -> Mapping[str, object]:
+    """Say the same of whatever request is asked for, and list none; the result is at the address that was asked."""
+    name = head.path.partition("?")[0].rpartition("/")[2]
+    if name == "requests":
+        return {"data": [], "pagination": {"limit": 100, "offset": 0, "total": 0}}
+    said = {"id": name, "created_at": "2026-01-01T10:00:00Z"}
+    if not is_completed:
+        return said | {"status": "processing"}
+    return said | {"status": "completed", "output_url": f"https://{head.fields['host']}{RESULT_PATH}"}
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,14 +38,14 @@ from tests.acceptance.rig import Rig, children
 from tests.bench import process
 from tests.support import eventually
 
-IS_SMALL = bool(os.environ.get("BENCH_SMALL"))  # a trial: everything about a twentieth of its size
 ROOT_NAME = "drop"
 NOBODY = "http://127.0.0.1:9/api"  # nothing is queued, so nothing is asked
 FILE_BYTES = 1_100  # more than `min_bytes`
 AGE_MS = 7 * 86_400_000  # of the jobs: none counts for today
 LISTED_S = 600.0
 SETTLED_S = 3_600.0
-QUIET_MS = 3_000  # without a scan
+QUIET_S = 3.0  # of rest; a look at 500 files each 250 ms takes a hundred times as much as QUIET_CPU_S
+QUIET_CPU_S = 0.03
 ALIVE_S = 5.0  # so often a daemon that is not ready yet is looked after
 
 _made: dict[Stock, Rig] = {}
@@ -127,14 +128,6 @@ def is_listed(at: Rig, stock: Stock, daemon: Serving) -> bool:
     return bool(told) and told["daemon"]["pid"] == daemon.process.pid and told["roots"][0]["files"] == stock.files
 
 
-def is_settled(at: Rig, stock: Stock, daemon: Serving) -> bool:
-    """Say whether it has also found each to be as the ledger knows it: then it scans only now and then."""
-    if not is_listed(at, stock, daemon):
-        return False
-    told = seen(at)
-    return not told["files"] and _now() - told["roots"][0]["last_scan_at"] > QUIET_MS
-
-
 @contextlib.contextmanager
 def serving(at: Rig, **env: str) -> Iterator[Serving]:
     """Run the real daemon on a tree; it is ready when this begins."""
@@ -162,9 +155,22 @@ def listed_s(at: Rig, stock: Stock, daemon: Serving) -> float:
 
 
 def settled_s(at: Rig, stock: Stock, daemon: Serving, limit_s: float = SETTLED_S) -> float:
-    """Wait until all is listed and recognised; returns the seconds since the start of the process."""
-    eventually(lambda: is_settled(at, stock, daemon), limit_s, every=0.2)
-    return time.perf_counter() - daemon.began
+    """Wait until all is listed and was looked at once: then the daemon rests; returns the seconds until it did.
+
+    What it tells of itself may be seconds old while it is busy, so its processor time is asked.
+    """
+    listed_s(at, stock, daemon)
+    used: deque[tuple[float, float]] = deque()
+
+    def rests() -> bool:
+        used.append((time.perf_counter(), process.cpu_s(daemon.process.pid)))
+        while len(used) > 1 and used[1][0] <= used[-1][0] - QUIET_S:
+            used.popleft()
+        (began, before), (now, after) = used[0], used[-1]
+        return now - began >= QUIET_S and after - before <= QUIET_CPU_S
+
+    eventually(rests, limit_s, every=0.2)
+    return used[0][0] - daemon.began
 
 
 class Watch:
