@@ -3,8 +3,7 @@
 Both sides find all files in place and a service that has no limit and no delay; its work on each pair (to put the new
 sound under the picture) is the same for both and is told apart. The daemon is running already and knows its folder, as
 it always does; of the peer, the start of Python and its imports are left out, too. The daemon settles, hashes, probes, keeps a ledger,
-checks each output and fsyncs it; the peer does none of that. Beside it, the same with a service that takes 3 s for each pair:
-the peer's threads wait for it one by one.
+checks each output and fsyncs it; the peer does none of that.
 """
 
 from __future__ import annotations
@@ -33,8 +32,6 @@ from tests.bench.table import IS_SMALL, Bench, Row, Run, just, ratio
 from tests.support import eventually
 
 PAIRS = 40 if IS_SMALL else 2_000
-FEW_PAIRS = 16 if IS_SMALL else 200
-RENDERING_S = 3.0  # of a service that takes its time, as all do; the account still has no limit
 AT_ONCE = 8  # threads of the peer; our uploads and our downloads
 NO_LIMIT = 10_000  # the most that the configuration takes
 SECONDS = 0.3  # of media
@@ -152,13 +149,11 @@ API = {"requests_per_minute": 100_000, "max_in_flight": NO_LIMIT, "uploads": AT_
 
 
 def run(place: Path) -> Run:
-    at_once, rendered = Work(PAIRS, LIMITS), Work(FEW_PAIRS, LIMITS | {"processing_s": RENDERING_S})
+    at_once = Work(PAIRS, LIMITS)
     return (
         _ours(place / "ours", at_once)
         | _peer(place / "sdk", "sdk", at_once)
         | _peer(place / "best", "best", at_once, "--client", "best", "--first-poll-s", str(SOON_S))
-        | {"rendered_rate": _ours(place / "ours", rendered)["ours_rate"]}
-        | {"rendered_sdk_rate": _peer(place / "sdk", "sdk", rendered)["sdk_rate"]}
     )
 
 
@@ -255,16 +250,6 @@ BENCH = Bench(
             ours="ours_rate",
             peer="best_rate",
             shown="/s",
-        ),
-        Row(
-            f"pairs per second, {FEW_PAIRS} that render for {RENDERING_S:g} s each, against the vendor's snippet",
-            ratio("rendered_rate", "rendered_sdk_rate"),
-            "×",
-            ours="rendered_rate",
-            peer="rendered_sdk_rate",
-            shown="/s",
-            why=f"only reported, for it cannot fail: {AT_ONCE} threads that wait {RENDERING_S:g} s for each pair come to "
-            f"{AT_ONCE / RENDERING_S:.1f} pairs a second at the most, whoever they are compared with.",
         ),
         Row(
             "processor time per pair, against the SDK's",

@@ -303,7 +303,16 @@ ROWS = (
         ours="ours_by_open_s",
         peer="sdk_open_s",
     ),
-    Row("3 GiB + 50 MiB: faster than the SDK", ratio("sdk_3g_s", "ours_3g_s"), "×", None, 2.5, "ours_3g_s", "sdk_3g_s"),
+    Row(
+        "3 GiB + 50 MiB: faster than the SDK",
+        ratio("sdk_3g_s", "ours_3g_s"),
+        "×",
+        at_least=2.5,
+        ours="ours_3g_s",
+        peer="sdk_3g_s",
+        why="ours takes as long as curl, one core at TLS and copying; what the SDK takes beyond that is copying in memory, "
+        "and how much that is against TLS is the machine's: 3.0 times on a faster one (profiles/upload.txt).",
+    ),
     Row(
         "the same, the SDK at its best (open files)",
         ratio("sdk_open_3g_s", "ours_3g_by_open_s"),
