@@ -227,6 +227,16 @@ def is_there(name: str) -> bool:
     return bool(module) and hasattr(importlib.import_module(f"chamelaion_watch.{module}"), attribute)
 
 
+def test_how_fast_it_is_said_to_be_is_what_was_measured() -> None:
+    section = README.partition("## How fast\n")[2].partition("\n## ")[0]
+    figures = [
+        figure for line in section.splitlines() if line.startswith("| ") for figure in quoted(line.split("|")[3])
+    ]
+    measured = (ROOT / "tests" / "bench" / "results.md").read_text(encoding="utf-8")
+    assert len(figures) > 10
+    assert [figure for figure in figures if f"| {figure} |" not in measured] == []
+
+
 def test_the_map_fits_on_a_page() -> None:
     assert len(MAP.splitlines()) <= 70
 
