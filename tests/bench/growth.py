@@ -3,8 +3,8 @@
 Pairs are tiny, lie there when the daemon starts, and go through the real daemon and a sandbox process without delay or
 limit, in folders of 100 pairs and all in one. Linear is what has each pair more cost the same, from READY=1 to the last
 result, whatever there is once for all (settling). Beside it stands what each costs of all, from the first submission to
-the last result; few are read while they settle, though, and many not before others are sent. Files are the sources of done pairs, in folders of 100; their memory is what the
-daemon has above one that knows two files. k of the n^k that fits best is told beside it.
+the last result; few are read while they settle, though, and many not before others are sent. Files are the sources of
+done pairs, in folders of 100; their memory is what the daemon has above one that knows two files. k of the n^k that fits best is told beside it.
 """
 
 from __future__ import annotations
@@ -264,8 +264,8 @@ def _compared(
 
 
 DRIFT = (
-    "10,000 pairs are measured once, in six minutes in which a shared machine may be slower: the sandbox's processor time "
-    "for each pair, which cannot grow, tells by how much it was (profiles/growth.txt)."
+    "10,000 pairs are measured once, in six minutes in which a shared machine may be slower: the sandbox took 1.05 times "
+    "as long for each of them as for each of 1,000, which is most of what is seen, but not all (profiles/growth.txt)."
 )
 PAUSES = (
     "500 files are looked at each 250 ms, on purpose; an empty daemon's time, which is taken off, has no such pauses, and "

@@ -214,8 +214,8 @@ _HEAD = """# What was measured
 
 Medians of interleaved runs, with the least and the most in brackets; a ratio is taken within each run. Made by
 `python -m tests.bench`, from `results.json`. A target that is missed says so, and why; what is only reported may say
-why, too. One that was met with a wide margin in every run was raised to what still holds when the machine has a bad
-day; its first bound stands beside it.
+why, too. One that was met with a wide margin was raised; its first bound stands beside it. Not all were measured on
+machines that were equally fast: compare seconds within a benchmark only.
 """
 
 

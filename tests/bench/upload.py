@@ -310,8 +310,8 @@ ROWS = (
         at_least=2.5,
         ours="ours_3g_s",
         peer="sdk_3g_s",
-        why="ours takes as long as curl, one core at TLS and copying; what the SDK takes beyond that is copying in memory, "
-        "and how much that is against TLS is the machine's: 3.0 times on a faster one (profiles/upload.txt).",
+        why="ours takes as long as curl, one core at TLS and copying, so it is the SDK's part that differs between machines: "
+        "3.0 times ours on a faster one (profiles/upload.txt).",
     ),
     Row(
         "the same, the SDK at its best (open files)",
