@@ -362,7 +362,7 @@ def test_threat_09_a_storage_that_does_not_answer_is_not_the_files_fault(media: 
         prober.close()
 
 
-def test_a_child_is_recycled_after_200_files(prober: Prober, tmp_path: Path) -> None:
+def test_a_child_is_recycled_after_a_thousand_files(prober: Prober, tmp_path: Path) -> None:
     path = tmp_path / "empty.mp4"
     path.touch()
     probe(prober, path)

@@ -175,7 +175,7 @@ def _ends_early(container: InputContainer, streams: list[Stream]) -> bool:
 
 @dataclass(slots=True)
 class _Tail:
-    ends_s: dict[int, float]  # by stream: where its last packet ends
+    ends: dict[int, int]  # by stream: where its last packet ends, in its own time base (seconds are slow fractions)
     is_corrupt: bool = False
     is_complete: bool = False  # everything up to the end of the file was read
 
@@ -186,8 +186,8 @@ def _read_tail(packets: Iterable[Any]) -> _Tail:
         if count >= TAIL_PACKETS:
             return tail
         if packet.pts is not None:
-            end_s = _seconds(packet.stream, packet.pts + (packet.duration or 0))
-            tail.ends_s[packet.stream.index] = max(end_s, tail.ends_s.get(packet.stream.index, end_s))
+            index, end = packet.stream.index, packet.pts + (packet.duration or 0)
+            tail.ends[index] = max(end, tail.ends.get(index, end))
             tail.is_corrupt |= packet.is_corrupt
     tail.is_complete = True
     return tail
@@ -199,7 +199,7 @@ def _lacks_end(stream: Stream, tail: _Tail, target_s: float) -> bool:
     announced_s = _seconds(stream, (stream.start_time or 0) + stream.duration)
     if announced_s <= target_s:  # a track that ends earlier by design has nothing here
         return False
-    return tail.ends_s.get(stream.index, 0.0) + TAIL_TOLERANCE_S < announced_s
+    return _seconds(stream, tail.ends.get(stream.index, 0)) + TAIL_TOLERANCE_S < announced_s
 
 
 # -- reading and answering ----------------------------------------------------------------------------
