@@ -13,6 +13,7 @@ import pytest
 
 from chamelaion_watch.core.errors import RootProblem
 from chamelaion_watch.core.model import RootState
+from chamelaion_watch.edges.mountinfo import parse_mountinfo
 from chamelaion_watch.edges.mounts import (
     KnownRoot,
     Mount,
@@ -132,6 +133,14 @@ def test_this_machines_own_table_is_understood(tmp_path: Path) -> None:
 
 
 # -- configured mounts --------------------------------------------------------------------------------
+
+
+def test_a_table_that_has_not_changed_is_taken_apart_once(places: Places) -> None:
+    table = Path(places.mountinfo)
+    assert parse_mountinfo(table.read_text()) is parse_mountinfo(table.read_text())
+    was_on = mount_of("/mnt/share", places)
+    table.write_text("40 1 0:40 / /mnt/share rw - cifs //nas/media rw\n")
+    assert mount_of("/mnt/share", places).source == "//nas/media" != was_on.source
 
 
 def test_fstab_names_a_share_that_is_not_mounted(places: Places) -> None:
