@@ -13,7 +13,7 @@ from chamelaion_watch.core.model import Job, JobState
 from tests.builders import job, source
 
 JOBS = st.builds(
-    lambda number, state, content, run, priority, next_at, must_look_up: replace(
+    lambda number, state, content, run, priority, next_at, must_look_up, doubt_at: replace(
         job(number, key=f"s{number % 3}", state=state),
         video=source("v.mp4", content),
         audio=source("a.wav", content),
@@ -21,6 +21,7 @@ JOBS = st.builds(
         priority=-number % 2 if priority else 0,
         next_at=next_at,
         must_look_up=must_look_up,
+        doubt_at=doubt_at,
     ),
     number=st.integers(1, 6),
     state=st.sampled_from([JobState.QUEUED, JobState.QUEUED, JobState.SUBMITTING, JobState.DONE]),
@@ -29,6 +30,7 @@ JOBS = st.builds(
     priority=st.booleans(),
     next_at=st.none() | st.integers(0, 3),
     must_look_up=st.booleans(),
+    doubt_at=st.none() | st.integers(0, 3),
 )
 
 
@@ -50,6 +52,7 @@ def test_it_says_what_asking_every_job_would_whatever_lies_on_the_shelf(changes:
     assert set(book.queue.unprobed) == {one.id for one in queued}
     assert set(book.queue.unasked) == {one.id for one in queued if one.must_look_up}
     assert set(book.queue.delayed) == {one.id for one in queued if one.next_at is not None}
+    assert set(book.doubted) == {one.id for one in book.jobs.values() if one.doubt_at is not None}
     for one in jobs:
         twins = [other for other in jobs if other.reference_id == one.reference_id and other.id != one.id]
         assert book.twins(one) == twins

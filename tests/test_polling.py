@@ -114,6 +114,13 @@ def test_the_list_is_read_more_often_while_others_wait_for_a_place() -> None:
     assert made.now - before == FIRST_MS // polling.AWAITED
 
 
+def test_between_two_rounds_a_tick_looks_at_none_of_hundreds_of_jobs() -> None:
+    made = world(*rendering(8, tries=1))
+    answer(made, next_poll(made))
+    made.book.jobs.clear()  # whoever looks at one of them fails
+    assert polling.to_ask(made) == (None, made.pace.listed_at + polling.FIRST_GUESS_MS * 2)
+
+
 def test_nobody_is_asked_for_before_the_first_look_at_anyone_is_due() -> None:
     made = world(*rendering(8))
     learn(made, 125)

@@ -60,6 +60,7 @@ class Book:
     jobs: dict[int, Job] = field(default_factory=dict)  # but for those on the shelf
     shelf: Shelf = field(default_factory=Shelf)
     queue: Queue = field(default_factory=Queue)
+    doubted: dict[int, None] = field(default_factory=dict)  # nobody knows whether the service has them
     by_state: dict[JobState, dict[int, None]] = field(default_factory=lambda: {state: {} for state in JobState})
     _latest: dict[tuple[str, RelPath], int] = field(default_factory=dict)
     _by_reference: dict[str, tuple[int, ...]] = field(default_factory=dict)  # ids in order
@@ -73,6 +74,7 @@ class Book:
             self.by_state[old.state].pop(job.id)
         self.jobs[job.id] = job
         self.by_state[job.state][job.id] = None
+        _mark(self.doubted, job.id, job.doubt_at is not None)
         pair = (job.root, job.key)
         self._latest[pair] = max(job.id, self._latest.get(pair, 0))
         if old is None or _identity(old) != _identity(job):
@@ -90,6 +92,7 @@ class Book:
         assert job.state in FINAL, f"job {job.id} is {job.state}"
         if self.jobs.pop(job.id, None) is not None:
             self.by_state[job.state].pop(job.id)
+            self.doubted.pop(job.id, None)
             self._unlink(job)
             if self._latest.get((job.root, job.key)) == job.id:
                 del self._latest[job.root, job.key]

@@ -34,6 +34,7 @@ from chamelaion_watch.core.world import World
 HASHES = 4  # at once, over all roots; a disk reads one large file at a time
 PROBES = 4  # two for each child, so that none waits for the next
 LOOK_UPS = 2
+SENT = frozenset({JobState.SUBMITTING, JobState.RENDERING, JobState.RENDERED})
 HUNG_MS = 60_000
 IDLE_MS = 60_000
 
@@ -175,9 +176,9 @@ def _look_up(world: World, made: Plan) -> None:
 
 
 def _to_look_up(world: World) -> Iterator[Job]:
-    sent = world.book.of(JobState.SUBMITTING, JobState.RENDERING, JobState.RENDERED)
-    yield from (job for job in sent if job.doubt_at is not None)
-    yield from (world.book.jobs[job_id] for job_id in world.book.queue.unasked if job_id in world.checked)
+    book = world.book
+    yield from (job for job_id in book.doubted if (job := book.jobs[job_id]).state in SENT)
+    yield from (book.jobs[job_id] for job_id in book.queue.unasked if job_id in world.checked)
 
 
 def _poll(world: World, made: Plan) -> None:

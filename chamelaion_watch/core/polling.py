@@ -24,9 +24,13 @@ OLD_POLL_MS = 300_000
 
 def to_ask(world: World) -> tuple[Poll | None, Millis | None]:
     """Return the round that is due, or when to plan again."""
-    jobs = [job for job in world.book.of(JobState.RENDERING) if job.doubt_at is None and job.request_id]
     may_at = gate.request_at(world.gate, world.now)
-    if not jobs or may_at is None or world.is_running(Poll):
+    if may_at is None or world.is_running(Poll):
+        return None, None
+    if (round_at := _round_at(world)) > world.now:
+        return None, max(may_at, round_at)
+    jobs = [job for job in world.book.of(JobState.RENDERING) if job.doubt_at is None and job.request_id]
+    if not jobs:
         return None, None
     is_list = len(jobs) >= LIST_FROM
     at = max(may_at, _list_at(world, jobs) if is_list else _first_at(jobs))
@@ -58,6 +62,12 @@ def is_due(world: World, job: Job) -> bool:
 
 def _first_at(jobs: list[Job]) -> Millis:
     return min(job.next_at or 0 for job in jobs)
+
+
+def _round_at(world: World) -> Millis:
+    """When the list may be read again, 0 if there are too few for it: each tick asks, and looks at no job for it."""
+    are_enough = len(world.book.by_state[JobState.RENDERING]) >= LIST_FROM + len(world.book.doubted)
+    return world.pace.listed_at + _every_ms(world) if are_enough else 0
 
 
 def _list_at(world: World, jobs: list[Job]) -> Millis:
