@@ -41,12 +41,6 @@ def cpu_s(pid: int) -> float:
     return sum(int(value) for value in fields[11:15]) / TICKS_PER_S
 
 
-def all_cpu_s() -> float:
-    """CPU time so far of everything on this machine: children that live for a second are in no other account."""
-    user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
-    return (user + nice + system + irq + softirq) / TICKS_PER_S
-
-
 def rss_mb(pid: int) -> float:
     return _memory(pid, "VmRSS")
 
