@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import wave
 from pathlib import Path
 
 import av
@@ -71,6 +72,22 @@ def test_a_track_that_ended_before_is_not_missed_at_the_end(uneven: Path) -> Non
 def test_a_decoders_name_is_not_the_formats(tmp_path: Path) -> None:
     make_audio(tmp_path / "dub.mp3", seconds=1)
     assert examined(tmp_path / "dub.mp3")["detail"] == "mp3 44100 Hz"
+
+
+def test_the_samples_of_a_wav_are_not_looked_through_for_another_codec(tmp_path: Path) -> None:
+    """As ffmpeg would for DTS in disguise, which is all that an ordinary WAV's check took its time for."""
+    fields = ((1, 1), (5, 31), (1, 0), (7, 15), (14, 4095), (6, 2), (4, 13), (5, 15))  # of a DTS frame's head
+    head = int(f"{0x7FFE8001:032b}" + "".join(f"{value:0{width}b}" for width, value in fields) + "00000", 2)
+    frame = head.to_bytes(10, "big").ljust(4096, b"\0")
+    with wave.open(str(tmp_path / "disguised.wav"), "wb") as file:
+        file.setparams((2, 2, 48_000, 0, "NONE", "not compressed"))
+        file.writeframes(frame * 60)
+    assert examined(tmp_path / "disguised.wav") == {
+        "duration_s": 1.28,
+        "has_picture": False,
+        "has_sound": True,
+        "detail": "pcm_s16le 48000 Hz",
+    }
 
 
 def test_a_read_error_is_told_apart_from_a_broken_file(tmp_path: Path) -> None:
